@@ -1,0 +1,74 @@
+"""Keep a Milvus collection true to a bucket of documents.
+
+One DAG for each corpus file. A run lists the bucket, embeds on Ray, imports into a new collection, waits until it is
+ready, measures it, and only then moves the alias that readers query. What a stage leaves behind lies in the state
+bucket, under `reindex/<corpus>/releases/<release>/`.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param, dag
+
+from reindex.errors import TerminalError
+from reindex.naming import check_corpus_name, dag_id
+from reindex.settings import Corpus, corpus_files, load_corpus
+from reindex_airflow import hooks, tasks
+from reindex_airflow.assets import live_index
+from reindex_airflow.operators import BuildIndexOperator, BulkLoadOperator, RayJobOperator
+
+
+def reindex_dag(corpus: Corpus) -> DAG:
+    @dag(
+        dag_id=dag_id(corpus.name),
+        description=f"s3://{corpus.source.bucket}/{corpus.source.prefix} to the alias that readers query",
+        doc_md=__doc__,
+        schedule=CronTriggerTimetable(corpus.schedule, timezone="UTC") if corpus.schedule else None,
+        catchup=False,
+        max_active_runs=1,
+        default_args=tasks.RETRIES,
+        params={
+            "promote": Param(
+                corpus.promote,
+                enum=["auto", "never"],
+                title="Promote",
+                description="auto moves the alias when every gate is passed; never leaves the release green",
+            ),
+        },
+        tags=["reindex", corpus.name],
+    )
+    def stages() -> None:
+        release = tasks.snapshot_corpus(corpus.name)
+        planned = tasks.plan_release(release, corpus.name)
+        embedded = RayJobOperator(stage="embed", corpus=corpus.name, release=planned)
+        assembled = RayJobOperator(stage="assemble", corpus=corpus.name, release=embedded.output)
+        loaded = BulkLoadOperator(corpus=corpus.name, release=assembled.output)
+        indexed = BuildIndexOperator(corpus=corpus.name, release=loaded.output)
+        verified = RayJobOperator(stage="verify", corpus=corpus.name, release=indexed.output)
+        promoted = tasks.promote_release.override(outlets=[live_index(corpus.name)])(verified.output, corpus.name)
+        tasks.retire_releases(promoted, corpus.name)
+
+    return stages()
+
+
+def broken_dag(name: str) -> DAG:
+    """Stand in for a corpus whose file cannot be read: its run fails with the reason, and the other corpora go on."""
+
+    @dag(
+        dag_id=dag_id(name),
+        description="the corpus file cannot be read: see the log of the task",
+        schedule="@daily",
+        catchup=False,
+        default_args=tasks.RETRIES,
+        tags=["reindex", "broken"],
+    )
+    def stages() -> None:
+        tasks.snapshot_corpus(name)
+
+    return stages()
+
+
+for name in corpus_files(hooks.corpora()):
+    try:
+        reindex_dag(load_corpus(name, hooks.corpora()))
+    except TerminalError:
+        broken_dag(check_corpus_name(name))

@@ -1,0 +1,1 @@
+"""Reindex keeps a Milvus collection true to a bucket of documents."""

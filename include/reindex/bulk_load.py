@@ -1,0 +1,64 @@
+"""Import files in, a new collection holding their rows out. An import is never appended to: in doubt it starts anew."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from reindex.errors import CollectionIsLive
+from reindex.importers import Importer
+from reindex.naming import collection_name
+from reindex.records import ImportJob, Progress
+from reindex.releases import ReleaseFiles
+from reindex.settings import Corpus
+from reindex.store import VectorStore
+
+_JOBS_FILE = "load_jobs.json"
+
+
+def begin_load(store: VectorStore, importer: Importer, files: ReleaseFiles, corpus: Corpus) -> None:
+    """Create the release's collection, indexes declared first, and hand its files to the server.
+
+    What an earlier attempt left is dropped: nobody can tell whether its imports went through.
+    """
+    collection = collection_name(files.corpus_name, files.release)
+    drop_green(store, collection)
+    intent = {"collection": collection, "started_at": time.time(), "jobs": []}
+    files.write_json(_JOBS_FILE, intent)
+    dimension = files.needed_report("plan")["dimension"]
+    store.create_collection(collection, dimension=dimension, index=corpus.index)
+    wanted: list[dict[str, Any]] = files.needed_report("assemble")["files"]
+    jobs = [importer.submit(collection, file["file"], file["rows"]) for file in wanted]
+    files.write_json(_JOBS_FILE, {**intent, "jobs": [asdict(job) for job in jobs]})
+
+
+def poll_load(importer: Importer, files: ReleaseFiles) -> Progress:
+    """Return how far the import is; raise ImportFailed if the server gave a file up."""
+    collection, _, jobs = _recorded(files)
+    return importer.poll(collection, jobs)
+
+
+def finish_load(store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
+    """Record what the server says it took from each file, before it forgets."""
+    collection, started_at, jobs = _recorded(files)
+    imported = [store.import_state(job.id).rows for job in jobs]
+    loaded = [
+        {"file": job.file, "rows": job.rows, "imported": rows} for job, rows in zip(jobs, imported, strict=True)
+    ]
+    facts = {"collection": collection, "files": loaded, "rows": sum(imported)}
+    return files.write_report("load", started_at, facts)
+
+
+def drop_green(store: VectorStore, collection: str) -> None:
+    """Drop a collection that no alias names; raise CollectionIsLive for one that readers may be using."""
+    if store.describe(collection) is None:
+        return
+    if aliases := store.aliases_of(collection):
+        raise CollectionIsLive(collection, aliases)
+    store.drop_collection(collection)
+
+
+def _recorded(files: ReleaseFiles) -> tuple[str, float, list[ImportJob]]:
+    recorded = files.read_json(_JOBS_FILE) or {"collection": "", "started_at": time.time(), "jobs": []}
+    return recorded["collection"], recorded["started_at"], [ImportJob(**job) for job in recorded["jobs"]]

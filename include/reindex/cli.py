@@ -1,0 +1,339 @@
+"""The `reindex` command. Every command takes `--json`; an error is one line on stderr and exit status 1."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from reindex import stack
+from reindex.embedders import find_model, load_embedder
+from reindex.errors import NothingToPut, NotLive, ReindexError, SettingsError
+from reindex.index_types import INDEX_TYPES
+from reindex.milvus import MilvusStore
+from reindex.naming import alias_name, collection_name, dag_id
+from reindex.records import stored_columns
+from reindex.releases import STAGES, ReleaseFiles, read_live, release_names, release_report
+from reindex.runs import Airflow, Run
+from reindex.settings import (
+    Corpus,
+    airflow_connection,
+    corpora_folder,
+    corpus_files,
+    load_corpus,
+    milvus_connection,
+    s3_connection,
+    state_bucket,
+)
+from reindex.storage import ObjectStore
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON value instead of text")]
+CorpusName = Annotated[str, typer.Argument(metavar="CORPUS")]
+_UPLOAD_THREADS = 8
+_SHOWN_CHARACTERS = 300
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def up(as_json: AsJson = False) -> None:
+    """Start the embedded stack, or what is missing of it, and wait until it is healthy."""
+    stack.up(_home(), os.environ, _say_unless(as_json))
+    status(as_json)
+
+
+@app.command()
+def down(as_json: AsJson = False) -> None:
+    """Stop the embedded stack; what it holds stays."""
+    stack.down(_home(), _say_unless(as_json))
+    if as_json:
+        _print_json({"running": False})
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show the programs of the embedded stack; exit status 1 unless all are healthy."""
+    programs = stack.status(_home())
+    if as_json:
+        _print_json([asdict(program) for program in programs])
+    else:
+        _print_table([asdict(program) for program in programs])
+    if any(program.state != "healthy" for program in programs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def corpora(as_json: AsJson = False) -> None:
+    """List the corpora and what is live of each; exit status 1 if a corpus file cannot be read."""
+    rows = [_corpus_row(name) for name in corpus_files(corpora_folder(_environment()))]
+    _print_json(rows) if as_json else _print_table(rows)
+    if any(row["problem"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def put(corpus: CorpusName, paths: list[Path], as_json: AsJson = False) -> None:
+    """Copy files or folders into the corpus's bucket; a folder's files keep their paths below it."""
+    source = _corpus(corpus).source
+    objects = _objects()
+    wanted = _files_by_key(paths, source.prefix)
+    there = {found.key: found.etag.strip('"') for found in objects.list_objects(source.bucket, source.prefix)}
+    changed = {key: file for key, file in wanted.items() if there.get(key) != _md5(file)}
+    with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
+        list(pool.map(lambda item: objects.write(source.bucket, item[0], item[1].read_bytes()), changed.items()))
+    facts = {
+        "corpus": corpus,
+        "files": len(wanted),
+        "copied": len(changed),
+        "unchanged": len(wanted) - len(changed),
+    }
+    _print_json(facts) if as_json else _out.print(
+        f"{len(changed)} files copied to s3://{source.bucket}/{source.prefix}, {facts['unchanged']} were there already"
+    )
+
+
+@app.command()
+def run(
+    corpus: CorpusName,
+    promote: Annotated[Literal["auto", "never"] | None, typer.Option(help="default: as the corpus file says")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the corpus's DAG now, show where it is and print its report; exit status 0 only if it succeeded."""
+    settings = _corpus(corpus)
+    _check_bucket(settings)
+    airflow = Airflow(airflow_connection(_environment()))
+    started = airflow.trigger(dag_id(corpus), conf={"promote": promote} if promote else {})
+    files = _files(corpus, started.release)
+    _follow(airflow, started, files, quiet=as_json)
+    report = release_report(files)
+    _print_json(report) if as_json else _print_report(report)
+
+
+@app.command()
+def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
+    """List the corpus's releases, newest first: state, rows, recall, seconds."""
+    _corpus(corpus)
+    objects, bucket = _objects(), state_bucket(_environment())
+    with MilvusStore(milvus_connection(_environment())) as store:
+        collections = set(store.collections())
+        live = store.resolve_alias(alias_name(corpus))
+    rows = [
+        _release_row(release_report(ReleaseFiles(objects, bucket, corpus, name)), collections, live)
+        for name in release_names(objects, bucket, corpus)
+    ]
+    _print_json(rows) if as_json else _print_table(rows)
+
+
+@app.command()
+def search(
+    corpus: CorpusName,
+    text: str,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="hits at most")] = 10,
+    expression: Annotated[str, typer.Option("--filter", help="a Milvus filter, as: document like 'a/%'")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Search the corpus through its alias, as its readers do."""
+    _corpus(corpus)
+    alias = alias_name(corpus)
+    live, _ = read_live(_objects(), state_bucket(_environment()), corpus)
+    if live is None:
+        raise NotLive(alias)
+    made_with = _files(corpus, live.release).corpus()
+    embedder = load_embedder(made_with.embedding, find_model(made_with.embedding.model), threads=os.cpu_count() or 1)
+    vector = embedder.embed([made_with.embedding.query_prompt + text])[0].tolist()
+    params = INDEX_TYPES[made_with.index.type].search_params(k)
+    with MilvusStore(milvus_connection(_environment())) as store:
+        found = store.search(alias, [vector], k=k, params=params, columns=stored_columns(), expression=expression)[0]
+    hits = [{"score": hit.score, **{name: hit.fields[name] for name in stored_columns()}} for hit in found]
+    _print_json(hits) if as_json else _print_hits(hits)
+
+
+@app.command(name="eval", hidden=True)
+@app.command(name="rollback", hidden=True)
+@app.command(name="explain", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def comes_later() -> None:
+    """Say that this command is not there yet."""
+    raise SettingsError("reindex", sys.argv[1], "this command comes in a later version")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except ReindexError as error:
+        _err.print(f"reindex: {error}", markup=False)
+        sys.exit(1)
+
+
+def _home() -> Path:
+    return Path(os.environ.get("REINDEX_HOME", ".reindex")).absolute()
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables that name the servers: those that are set, then those of the embedded stack."""
+    return {**stack.stack_environment(_home()), **os.environ}
+
+
+def _corpus(name: str) -> Corpus:
+    return load_corpus(name, corpora_folder(_environment()))
+
+
+def _objects() -> ObjectStore:
+    return ObjectStore(s3_connection(_environment()))
+
+
+def _files(corpus: str, release: str) -> ReleaseFiles:
+    return ReleaseFiles(_objects(), state_bucket(_environment()), corpus, release)
+
+
+def _check_bucket(corpus: Corpus) -> None:
+    """Ask for the first object: a missing bucket or a wrong password is said before a run is begun."""
+    next(_objects().list_objects(corpus.source.bucket, corpus.source.prefix), None)
+
+
+def _follow(airflow: Airflow, run: Run, files: ReleaseFiles, *, quiet: bool) -> None:
+    over: set[str] = set()
+    with _err.status(f"{run.release}: waiting for Airflow") as line:
+        for state in airflow.follow(run):
+            for stage in (name for name in STAGES if state.stages.get(name) == "success" and name not in over):
+                over.add(stage)
+                if not quiet:
+                    _out.print(_stage_line(files, stage))
+            line.update(f"{run.release}: {state.current}{_progress(files, state.current)}")
+    if state.state != "success":
+        raise airflow.failure(run, state)
+
+
+def _stage_line(files: ReleaseFiles, stage: str) -> str:
+    report = files.report(stage) or {}
+    counts = [f"{report[name]:,} {name}" for name in ("documents", "rejected", "chunks", "rows") if name in report]
+    return f"{stage:<9} {report.get('seconds', 0):7.1f} s  {', '.join(counts)}"
+
+
+def _progress(files: ReleaseFiles, stage: str) -> str:
+    progress = files.progress() or {}
+    counts = progress.get("counts", {}) if progress.get("stage") == stage else {}
+    return "".join(f", {count:,} {name}" for name, count in counts.items())
+
+
+def _corpus_row(name: str) -> dict[str, Any]:
+    environment = _environment()
+    row = {"corpus": name, "alias": alias_name(name), "schedule": "", "live": "", "since": "", "problem": ""}
+    try:
+        row["schedule"] = _corpus(name).schedule or "when asked"
+    except ReindexError as error:
+        return {**row, "problem": str(error)}
+    live, _ = read_live(ObjectStore(s3_connection(environment)), state_bucket(environment), name)
+    return {**row, "live": live.release, "since": live.since} if live else row
+
+
+def _release_row(report: dict[str, Any], collections: set[str], live: str | None) -> dict[str, Any]:
+    recall = report["recall"] or {}
+    return {
+        "release": report["release"],
+        "state": _release_state(report, collections, live),
+        "documents": report["indexed"],
+        "rejected": report["rejected"],
+        "rows": report["rows"],
+        "recall": recall.get("mean"),
+        "recall_bound": recall.get("bound"),
+        "seconds": round(sum(report["seconds"].values()), 1),
+        "failed": f"{report['failed']['stage']}: {report['failed']['reason']}" if report["failed"] else "",
+    }
+
+
+def _release_state(report: dict[str, Any], collections: set[str], live: str | None) -> str:
+    collection = collection_name(report["corpus"], report["release"])
+    if collection == live:
+        return "live"
+    if report["promoted"]:
+        return "retained" if collection in collections else "retired"
+    return "failed" if report["failed"] else "green"
+
+
+def _files_by_key(paths: list[Path], prefix: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise NothingToPut(str(path), "is not there")
+        inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        root = path if path.is_dir() else path.parent
+        found |= {prefix + file.relative_to(root).as_posix(): file for file in inside}
+    if not found:
+        raise NothingToPut(", ".join(str(path) for path in paths), "holds no file")
+    return found
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _say_unless(as_json: bool) -> Any:
+    return (lambda _: None) if as_json else _out.print
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))  # noqa: T201 - the command's answer
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    shown = [name for name in (rows[0] if rows else {}) if any(row[name] not in {None, ""} for row in rows)]
+    table = Table(*shown, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in shown))
+    _out.print(table if rows else "nothing yet")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return (
+        f"{value:.4f}"
+        if isinstance(value, float) and value <= 1
+        else f"{value:,}"
+        if isinstance(value, int | float)
+        else str(value)
+    )
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    recall = report["recall"] or {}
+    accounted = (report["indexed"] or 0) + (report["rejected"] or 0)
+    lines = {
+        "release": report["release"],
+        "documents": f"{report['listed']:,} listed = {report['indexed']:,} indexed + {report['rejected']:,} rejected "
+        f"({accounted / report['listed']:.0%} accounted for)",
+        "rejects": ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items()) or "none",
+        "rows": f"{report['rows']:,}",
+        f"recall@{recall['k']}": f"{recall['mean']:.4f}, lower bound {recall['bound']:.4f} "
+        f"at {recall['confidence']:.0%} over {recall['queries']:,} queries",
+        "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items()),
+        "collection": report["collection"],
+        "alias": report["alias"] or "not moved: the release stays green",
+    }
+    for name, value in lines.items():
+        _out.print(f"{name:<11} {value}", soft_wrap=True)
+
+
+def _print_hits(hits: list[dict[str, Any]]) -> None:
+    for number, hit in enumerate(hits, start=1):
+        place = " > ".join(part for part in (hit["document"], hit["section"], _page(hit["page"])) if part)
+        _out.print(f"{number:>2}. {hit['score']:.4f}  {place}", markup=False, style="bold")
+        _out.print(f"    {' '.join(hit['text'].split())[:_SHOWN_CHARACTERS]}", markup=False, soft_wrap=True)
+    if not hits:
+        _out.print("no hits")
+
+
+def _page(number: int) -> str:
+    return f"page {number}" if number else ""

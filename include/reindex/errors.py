@@ -1,0 +1,391 @@
+"""Every way a run can fail, named.
+
+ReindexError
+├── TransientError          try again: the next attempt may well succeed
+│   ├── ServiceUnavailable      a server does not answer
+│   ├── ImportFailed            Milvus gave an import up
+│   ├── IndexFailed             Milvus gave an index up
+│   ├── JobFailed               a Ray job died without giving a reason of its own
+│   └── Stalled                 nothing has moved for too long
+└── TerminalError           a person must act: trying again changes nothing
+    ├── SettingsError           a corpus file or a variable says something that is not allowed
+    ├── UnknownCorpus           no corpus file has that name
+    ├── UnknownRelease          the corpus has no such release
+    ├── InvalidCorpusName       a name that could not be a Milvus name
+    ├── AccessRefused           wrong credentials
+    ├── BucketMissing           the bucket is not there
+    ├── NothingToIndex          no object matches the corpus
+    ├── NoDocumentIndexed       every document was rejected
+    ├── ModelMissing            the embedding model cannot be had
+    ├── UnsupportedServer       a Milvus version without a row in the capability table
+    ├── SchemaMismatch          readers of the alias would break
+    ├── CollectionIsLive        an alias names the collection that was to be dropped
+    ├── AliasTaken              the alias's name belongs to a collection
+    ├── InvalidRow              a row that Milvus would swallow silently
+    ├── LedgerMismatch          a count does not agree
+    ├── TooManyRejects          more documents rejected than the corpus allows
+    ├── RecallTooLow            the index misses too many true neighbours
+    ├── NotVerified             a release that nobody measured, or that changed since
+    ├── NotLive                 the alias has no collection yet
+    ├── InvalidQuery            a search that Milvus cannot read
+    ├── RunRefused              the DAG cannot be triggered as asked
+    ├── RunFailed               a run ended in failure
+    ├── NothingToPut            a path to copy is not there or empty
+    ├── StackDown               the embedded stack is not running
+    ├── PortTaken               another program listens where the stack should
+    └── ProgramFailed           a program of the stack did not come up
+
+Every class takes its facts as arguments, passes them all on and formats in `__str__`, so that an error survives
+pickling and the trip from a Ray job to Airflow (`to_record`, `from_record`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ReindexError(Exception):
+    """The root: catch this to catch everything that Reindex itself reports."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the error as JSON-able facts."""
+        return {"error": type(self).__name__, "arguments": list(self.args)}
+
+
+class TransientError(ReindexError):
+    """Try again."""
+
+
+class TerminalError(ReindexError):
+    """A person must act."""
+
+
+class ServiceUnavailable(TransientError):
+    def __init__(self, service: str, address: str, detail: str) -> None:
+        super().__init__(service, address, detail)
+        self.service, self.address, self.detail = service, address, detail
+
+    def __str__(self) -> str:
+        return (
+            f"{self.service} does not answer at {self.address} ({self.detail}); "
+            "see `reindex status`, and start the stack with `reindex up`"
+        )
+
+
+class ImportFailed(TransientError):
+    def __init__(self, collection: str, file: str, reason: str) -> None:
+        super().__init__(collection, file, reason)
+        self.collection, self.file, self.reason = collection, file, reason
+
+    def __str__(self) -> str:
+        return (
+            f"Milvus gave up importing {self.file} into {self.collection}: {self.reason}; "
+            "a retry drops the collection and loads all of it again"
+        )
+
+
+class IndexFailed(TransientError):
+    def __init__(self, index: str, reason: str) -> None:
+        super().__init__(index, reason)
+        self.index, self.reason = index, reason
+
+    def __str__(self) -> str:
+        return f"Milvus gave up building the index {self.index}: {self.reason or 'no reason given'}; see the Milvus log"
+
+
+class JobFailed(TransientError):
+    def __init__(self, job: str, detail: str) -> None:
+        super().__init__(job, detail)
+        self.job, self.detail = job, detail
+
+    def __str__(self) -> str:
+        return f"the Ray job {self.job} died: {self.detail}; its log is in the Ray dashboard under Jobs"
+
+
+class Stalled(TransientError):
+    def __init__(self, stage: str, seconds: float, detail: str) -> None:
+        super().__init__(stage, seconds, detail)
+        self.stage, self.seconds, self.detail = stage, seconds, detail
+
+    def __str__(self) -> str:
+        return f"{self.stage} has not moved for {self.seconds:.0f} s ({self.detail}); look at the Milvus log"
+
+
+class SettingsError(TerminalError):
+    def __init__(self, where: str, key: str, problem: str) -> None:
+        super().__init__(where, key, problem)
+        self.where, self.key, self.problem = where, key, problem
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.key}: {self.problem}"
+
+
+class UnknownCorpus(TerminalError):
+    def __init__(self, name: str, folder: str, known: list[str]) -> None:
+        super().__init__(name, folder, known)
+        self.name, self.folder, self.known = name, folder, known
+
+    def __str__(self) -> str:
+        known = ", ".join(self.known) or "none"
+        return f"no corpus is called {self.name!r}; {self.folder} has: {known}"
+
+
+class UnknownRelease(TerminalError):
+    def __init__(self, corpus: str, release: str) -> None:
+        super().__init__(corpus, release)
+        self.corpus, self.release = corpus, release
+
+    def __str__(self) -> str:
+        return f"{self.corpus} has no release {self.release}; `reindex releases {self.corpus}` lists what it has"
+
+
+class InvalidCorpusName(TerminalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name!r} is no name for a corpus: up to 64 lower-case letters, digits and single hyphens, "
+            "beginning with a letter"
+        )
+
+
+class AccessRefused(TerminalError):
+    def __init__(self, service: str, address: str, detail: str) -> None:
+        super().__init__(service, address, detail)
+        self.service, self.address, self.detail = service, address, detail
+
+    def __str__(self) -> str:
+        return f"{self.service} at {self.address} refuses these credentials ({self.detail}); correct them and run again"
+
+
+class BucketMissing(TerminalError):
+    def __init__(self, bucket: str, address: str) -> None:
+        super().__init__(bucket, address)
+        self.bucket, self.address = bucket, address
+
+    def __str__(self) -> str:
+        return f"there is no bucket {self.bucket!r} at {self.address}; create it or correct source.bucket"
+
+
+class NothingToIndex(TerminalError):
+    def __init__(self, bucket: str, prefix: str) -> None:
+        super().__init__(bucket, prefix)
+        self.bucket, self.prefix = bucket, prefix
+
+    def __str__(self) -> str:
+        return (
+            f"s3://{self.bucket}/{self.prefix} holds no object that the corpus includes; "
+            "the live index stays as it is: put documents there (`reindex put`) or correct source in the corpus file"
+        )
+
+
+class NoDocumentIndexed(TerminalError):
+    def __init__(self, documents: int, first_reason: str) -> None:
+        super().__init__(documents, first_reason)
+        self.documents, self.first_reason = documents, first_reason
+
+    def __str__(self) -> str:
+        return (
+            f"all {self.documents} documents were rejected, the first because: {self.first_reason}; "
+            "rejects.parquet of the release names each"
+        )
+
+
+class ModelMissing(TerminalError):
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(name, detail)
+        self.name, self.detail = name, detail
+
+    def __str__(self) -> str:
+        return f"the embedding model {self.name!r} cannot be had: {self.detail}; correct embedding.model"
+
+
+class UnsupportedServer(TerminalError):
+    def __init__(self, version: str, known: list[str]) -> None:
+        super().__init__(version, known)
+        self.version, self.known = version, known
+
+    def __str__(self) -> str:
+        return f"Milvus {self.version} has no row in the capability table; known: {', '.join(self.known)}"
+
+
+class SchemaMismatch(TerminalError):
+    def __init__(self, collection: str, what: str, found: str, needed: str) -> None:
+        super().__init__(collection, what, found, needed)
+        self.collection, self.what, self.found, self.needed = collection, what, found, needed
+
+    def __str__(self) -> str:
+        return (
+            f"the live collection {self.collection} has {self.what} {self.found}, the corpus makes {self.needed}: "
+            "its readers would break; give the new kind of vector a corpus of its own"
+        )
+
+
+class CollectionIsLive(TerminalError):
+    def __init__(self, collection: str, aliases: list[str]) -> None:
+        super().__init__(collection, aliases)
+        self.collection, self.aliases = collection, aliases
+
+    def __str__(self) -> str:
+        return (
+            f"{self.collection} is what {', '.join(self.aliases)} names, so it cannot be built again; start a new run"
+        )
+
+
+class AliasTaken(TerminalError):
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self.alias = alias
+
+    def __str__(self) -> str:
+        return (
+            f"Milvus has a collection called {self.alias}, so no alias can be; rename the corpus or drop the collection"
+        )
+
+
+class InvalidRow(TerminalError):
+    def __init__(self, file: str, row: str, problem: str) -> None:
+        super().__init__(file, row, problem)
+        self.file, self.row, self.problem = file, row, problem
+
+    def __str__(self) -> str:
+        return f"{self.file}: row {self.row}: {self.problem}; Milvus would take it silently, so the release stops here"
+
+
+class LedgerMismatch(TerminalError):
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return f"the ledger does not add up: {'; '.join(self.problems)}; nothing was promoted"
+
+
+class TooManyRejects(TerminalError):
+    def __init__(self, rejected: int, listed: int, ceiling: float, first: str) -> None:
+        super().__init__(rejected, listed, ceiling, first)
+        self.rejected, self.listed, self.ceiling, self.first = rejected, listed, ceiling, first
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rejected} of {self.listed} documents were rejected, more than gate.max_rejected_share "
+            f"{self.ceiling:g} allows, the first: {self.first}; nothing was promoted: "
+            "rejects.parquet of the release names each"
+        )
+
+
+class RecallTooLow(TerminalError):
+    def __init__(self, k: int, bound: float, floor: float, mean: float, poor_share: float) -> None:
+        super().__init__(k, bound, floor, mean, poor_share)
+        self.k, self.bound, self.floor, self.mean, self.poor_share = k, bound, floor, mean, poor_share
+
+    def __str__(self) -> str:
+        return (
+            f"recall@{self.k} is {self.mean:.4f}, its lower bound {self.bound:.4f} against a floor of {self.floor:g}, "
+            f"{self.poor_share:.1%} of the queries under 0.5; nothing was promoted: "
+            "build a denser index (index.params) or lower gate.min_recall"
+        )
+
+
+class NotVerified(TerminalError):
+    def __init__(self, release: str, problem: str) -> None:
+        super().__init__(release, problem)
+        self.release, self.problem = release, problem
+
+    def __str__(self) -> str:
+        return f"release {self.release} cannot be promoted: {self.problem}; the alias stays where it was: run again"
+
+
+class NotLive(TerminalError):
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self.alias = alias
+
+    def __str__(self) -> str:
+        return f"nothing has been promoted to the alias {self.alias} yet; run the corpus first (`reindex run`)"
+
+
+class InvalidQuery(TerminalError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"Milvus cannot read this search: {self.detail}"
+
+
+class RunRefused(TerminalError):
+    def __init__(self, dag: str, problem: str) -> None:
+        super().__init__(dag, problem)
+        self.dag, self.problem = dag, problem
+
+    def __str__(self) -> str:
+        return f"Airflow does not start {self.dag}: {self.problem}"
+
+
+class RunFailed(TerminalError):
+    def __init__(self, release: str, stage: str, reason: str) -> None:
+        super().__init__(release, stage, reason)
+        self.release, self.stage, self.reason = release, stage, reason
+
+    def __str__(self) -> str:
+        return f"release {self.release} failed in {self.stage}: {self.reason}"
+
+
+class NothingToPut(TerminalError):
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.problem}; nothing was copied"
+
+
+class StackDown(TerminalError):
+    def __init__(self, home: str) -> None:
+        super().__init__(home)
+        self.home = home
+
+    def __str__(self) -> str:
+        return f"the stack of {self.home} is not running; start it with `reindex up`"
+
+
+class PortTaken(TerminalError):
+    def __init__(self, port: int, name: str, variable: str) -> None:
+        super().__init__(port, name, variable)
+        self.port, self.name, self.variable = port, name, variable
+
+    def __str__(self) -> str:
+        return (
+            f"port {self.port} ({self.name}) is taken by another program; "
+            f"free it or choose another with {self.variable}=PORT"
+        )
+
+
+class ProgramFailed(TerminalError):
+    def __init__(self, program: str, seconds: float, log: str, last_line: str) -> None:
+        super().__init__(program, seconds, log, last_line)
+        self.program, self.seconds, self.log, self.last_line = program, seconds, log, last_line
+
+    def __str__(self) -> str:
+        return f"{self.program} did not come up within {self.seconds:.0f} s: {self.last_line}; see {self.log}"
+
+
+def _leaves(root: type[ReindexError]) -> dict[str, type[ReindexError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found |= _leaves(child)
+    return found
+
+
+ERRORS = _leaves(ReindexError)
+
+
+def from_record(record: dict[str, Any]) -> ReindexError:
+    """Rebuild an error from `to_record`; an unknown name becomes a `JobFailed` with the record as its detail."""
+    error = ERRORS.get(str(record.get("error")))
+    if error is None:
+        return JobFailed("unknown", str(record))
+    return error(*record.get("arguments", []))

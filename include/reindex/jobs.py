@@ -1,0 +1,249 @@
+"""What runs on Ray: `python -m reindex.jobs STAGE --corpus C --release R`. Ray is imported here and nowhere else.
+
+A job reads its addresses from the environment of the Ray node, its settings from the release, and leaves its report in
+the release. A failure is left there too, by name, and the job ends with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from reindex.assemble import assemble_import
+from reindex.embed import (
+    OUTCOME_SCHEMA,
+    PART_DOCUMENTS,
+    EmbedTask,
+    PartWriter,
+    finish_embedding,
+    prepare_documents,
+)
+from reindex.embedders import embedding_space, find_model, load_embedder
+from reindex.errors import JobFailed, ReindexError, TerminalError
+from reindex.index_types import INDEX_TYPES
+from reindex.milvus import MilvusStore
+from reindex.naming import collection_name
+from reindex.parts import EmbeddingStore
+from reindex.records import Action
+from reindex.releases import ReleaseFiles, run_stage
+from reindex.settings import (
+    Corpus,
+    MilvusConnection,
+    S3Connection,
+    milvus_connection,
+    s3_connection,
+    state_bucket,
+)
+from reindex.storage import ObjectStore
+from reindex.verify import (
+    Nearest,
+    choose_queries,
+    draw_ledger,
+    judge,
+    measure_recall,
+    merge_nearest,
+    nearest_in_file,
+    search_all,
+)
+
+_LOG = logging.getLogger("reindex")
+# Objects that one task fetches, parses and chunks at once.
+_PREPARE_DOCUMENTS = 8
+# A task that mostly waits for the store and for Rust code.
+_PREPARE_CPUS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What every job is given: the release's files and settings, and where the servers are."""
+
+    files: ReleaseFiles
+    corpus: Corpus
+    s3: S3Connection
+    milvus: MilvusConnection
+
+
+def embed(job: Job) -> dict[str, Any]:
+    """Fetch, parse, chunk, embed and write what the plan asks for and no part of the release holds yet."""
+    import ray
+
+    processors = int(ray.cluster_resources()["CPU"])
+    # One processor stays free for what feeds the writers: without it nothing moves (ray-project/ray#44687).
+    writers = max(1, processors - 1)
+    task = _embed_task(job, threads=max(1, processors // writers))
+    pending = _pending(job, task)
+    started = time.monotonic()
+    outcomes: list[dict[str, Any]] = []
+    if pending:
+        dataset = (
+            ray.data.from_arrow(pending)
+            .map_batches(
+                prepare_documents,
+                fn_args=(task,),
+                batch_size=_PREPARE_DOCUMENTS,
+                batch_format="pyarrow",
+                num_cpus=_PREPARE_CPUS,
+            )
+            .map_batches(
+                PartWriter,
+                fn_constructor_args=(task,),
+                compute=ray.data.ActorPoolStrategy(size=writers),
+                batch_size=PART_DOCUMENTS,
+                batch_format="pyarrow",
+                num_cpus=1,
+            )
+        )
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            outcomes += batch.cast(OUTCOME_SCHEMA).to_pylist()
+            job.files.show_progress(
+                "embed", {"documents": len(outcomes), "rows": sum(row["chunks"] for row in outcomes)}
+            )
+    return finish_embedding(job.files, task, outcomes, seconds=time.monotonic() - started)
+
+
+def assemble(job: Job) -> dict[str, Any]:
+    """Merge the release's rows into import files that the server can take."""
+    with MilvusStore(job.milvus) as store:
+        max_file_bytes = store.capabilities().max_import_file_bytes
+    dimension = job.files.needed_report("plan")["dimension"]
+    return assemble_import(job.files, _parts(job), dimension=dimension, max_file_bytes=max_file_bytes)
+
+
+def verify(job: Job) -> dict[str, Any]:
+    """Measure recall and draw the ledger; a release that fails gives its memory back."""
+    collection = collection_name(job.corpus.name, job.files.release)
+    with MilvusStore(job.milvus) as store:
+        try:
+            return _verify(job, store, collection)
+        except TerminalError:
+            store.release(collection)
+            raise
+
+
+def _verify(job: Job, store: MilvusStore, collection: str) -> dict[str, Any]:
+    import ray
+
+    gate, index = job.corpus.gate, job.corpus.index
+    import_files = [file["file"] for file in job.files.needed_report("assemble")["files"]]
+    queries = _query_vectors(job, import_files)
+    params = INDEX_TYPES[index.type].search_params(gate.k)
+    returned = search_all(store, collection, queries, k=gate.k, params=params)
+    search_file = ray.remote(num_cpus=1)(_nearest)
+    shared = ray.put((queries, returned))
+    found = ray.get([search_file.remote(job, file, shared) for file in import_files])
+    nearest = merge_nearest(found, gate.k)
+    recall = measure_recall(nearest, returned, k=gate.k, confidence=gate.confidence)
+    ledger = draw_ledger(
+        job.files,
+        _parts(job).documents(job.files.release),
+        file_rows=nearest.rows,
+        collection_rows=store.count_rows(collection),
+        distinct_ids=store.count_distinct_ids(collection),
+    )
+    described = store.describe(collection)
+    measured = judge(job.files, gate, recall, ledger, collection_id=described.id if described else 0)
+    return {**measured, "search_params": params}
+
+
+def _nearest(job: Job, file: str, shared: tuple[Any, list[list[str]]]) -> Nearest:
+    queries, returned = shared
+    batches = job.files.store.read_batches(job.files.bucket, file)
+    return nearest_in_file(batches, queries, returned, k=job.corpus.gate.k, metric=job.corpus.index.metric)
+
+
+def _query_vectors(job: Job, import_files: list[str]) -> Any:
+    batches = chain.from_iterable(job.files.store.read_batches(job.files.bucket, file) for file in import_files)
+    passages = ((row["id"], row["text"]) for batch in batches for row in batch.select(["id", "text"]).to_pylist())
+    embedding = job.corpus.embedding
+    embedder = load_embedder(embedding, find_model(embedding.model), threads=os.cpu_count() or 1)
+    return embedder.embed([embedding.query_prompt + text for text in choose_queries(passages)])
+
+
+def _embed_task(job: Job, *, threads: int) -> EmbedTask:
+    model = find_model(job.corpus.embedding.model)
+    return EmbedTask(
+        corpus=job.corpus,
+        model=model,
+        source=job.s3,
+        state_bucket=job.files.bucket,
+        release=job.files.release,
+        space=embedding_space(job.corpus, model),
+        threads=threads,
+    )
+
+
+def _pending(job: Job, task: EmbedTask) -> list[pa.Table]:
+    """Return what is still to be embedded, in blocks: what an earlier attempt completed is not done again."""
+    done = EmbeddingStore(job.files.store, job.files.bucket, job.corpus.name, task.space).documents(job.files.release)
+    rows = [
+        row
+        for batch in job.files.read_batches("plan.parquet")
+        for row in batch.to_pylist()
+        if row["action"] == Action.EMBED and row["key"] not in done
+    ]
+    blocks = [rows[start : start + _PREPARE_DOCUMENTS] for start in range(0, len(rows), _PREPARE_DOCUMENTS)]
+    return [pa.Table.from_pylist(block) for block in blocks]
+
+
+def _parts(job: Job) -> EmbeddingStore:
+    space = job.files.needed_report("embed")["space"]
+    return EmbeddingStore(job.files.store, job.files.bucket, job.corpus.name, space)
+
+
+JOBS: dict[str, Callable[[Job], dict[str, Any]]] = {"embed": embed, "assemble": assemble, "verify": verify}
+
+
+def main() -> int:
+    """Run one stage of one release; its failure is in the release's files when this returns 1."""
+    import ray
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    parser = argparse.ArgumentParser(prog="python -m reindex.jobs")
+    parser.add_argument("stage", choices=sorted(JOBS))
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--release", required=True)
+    asked = parser.parse_args()
+    s3 = s3_connection(os.environ)
+    files = ReleaseFiles(ObjectStore(s3), state_bucket(os.environ), asked.corpus, asked.release)
+    job = Job(files=files, corpus=files.corpus(), s3=s3, milvus=milvus_connection(os.environ))
+    ray.init(log_to_driver=True)
+    try:
+        report = run_stage(files, asked.stage, lambda: _own_errors(asked.stage, JOBS[asked.stage], job))
+    except ReindexError:
+        _LOG.exception("%s of %s failed", asked.stage, asked.release)
+        return 1
+    _LOG.info("%s: %s", asked.stage, report)
+    return 0
+
+
+def _own_errors(stage: str, work: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
+    """Do the work; what fails on a Ray worker comes back wrapped, what nobody expected gets a name."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        return work(job)
+    except RayTaskError as error:
+        if isinstance(error.cause, ReindexError):
+            raise error.cause from error
+        raise JobFailed(stage, _last_line(error)) from error
+    except ReindexError:
+        raise
+    except Exception as error:
+        raise JobFailed(stage, f"{type(error).__name__}: {error}") from error
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Milvus, spoken to through pymilvus, which is imported here and nowhere else. Its errors are translated once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import grpc
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from reindex.errors import (
+    AccessRefused,
+    AliasTaken,
+    InvalidQuery,
+    ReindexError,
+    ServiceUnavailable,
+    UnsupportedServer,
+)
+from reindex.records import (
+    ID_COLUMN,
+    VECTOR_COLUMN,
+    CollectionInfo,
+    Hit,
+    ImportState,
+    IndexState,
+    LoadState,
+    integer_columns,
+    text_columns,
+)
+from reindex.settings import Index, MilvusConnection
+
+# Bounds pymilvus's own retries, which would otherwise go on for minutes.
+_CALL_SECONDS = 20.0
+_INDEX_NAME = "vector"
+_ID_BATCH = 10_000
+_IMPORT_STATES = {0: "Pending", 1: "Failed", 2: "Started", 5: "Persisted", 6: "Completed", 7: "Failed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What one family of servers can do: the import strategy's name in `importers.py`, and the largest import file."""
+
+    importer: str
+    max_import_file_bytes: int
+
+
+# By the beginning of the server's version. A server that is not here is refused, never tried out.
+CAPABILITIES = {
+    # One file for each task; the task is killed when it outlives rootCoord.importTaskExpiration.
+    "2.3.": Capabilities(importer="grpc", max_import_file_bytes=256 * 2**20),
+}
+
+
+def capabilities_of(version: str) -> Capabilities:
+    for beginning, capabilities in CAPABILITIES.items():
+        if version.removeprefix("v").startswith(beginning):
+            return capabilities
+    raise UnsupportedServer(version, [f"{beginning}x" for beginning in CAPABILITIES])
+
+
+class MilvusStore:
+    """A `VectorStore` on a Milvus server. One connection of its own; use as a context manager or call `close`."""
+
+    def __init__(self, connection: MilvusConnection) -> None:
+        self._address = connection.uri
+        with self._translated():
+            self._client = MilvusClient(
+                uri=connection.uri, token=connection.token, timeout=_CALL_SECONDS, dedicated=True
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def capabilities(self) -> Capabilities:
+        with self._translated():
+            return capabilities_of(self._client.get_server_version(timeout=_CALL_SECONDS))
+
+    def create_collection(self, collection: str, *, dimension: int, index: Index) -> None:
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        for name, max_bytes in text_columns().items():
+            schema.add_field(name, DataType.VARCHAR, max_length=max_bytes, is_primary=name == ID_COLUMN)
+        for name in integer_columns():
+            schema.add_field(name, DataType.INT64)
+        schema.add_field(VECTOR_COLUMN, DataType.FLOAT_VECTOR, dim=dimension)
+        indexes = MilvusClient.prepare_index_params()
+        indexes.add_index(
+            VECTOR_COLUMN,
+            index_type=index.type,
+            index_name=_INDEX_NAME,
+            metric_type=index.metric,
+            params=index.params,
+        )
+        with self._translated():
+            # One shard: every shard makes segments of its own from every import file, and small segments search badly.
+            self._client.create_collection(collection, schema=schema, num_shards=1, timeout=_CALL_SECONDS)
+            self._client.create_index(collection, indexes, timeout=_CALL_SECONDS)
+
+    def drop_collection(self, collection: str) -> None:
+        with self._translated():
+            self._client.drop_collection(collection, timeout=_CALL_SECONDS)
+
+    def collections(self) -> list[str]:
+        with self._translated():
+            return list(self._client.list_collections(timeout=_CALL_SECONDS))
+
+    def describe(self, name: str) -> CollectionInfo | None:
+        with self._translated():
+            if not self._client.has_collection(name, timeout=_CALL_SECONDS):
+                return None
+            found = self._client.describe_collection(name, timeout=_CALL_SECONDS)
+            indexes = self._client.list_indexes(name, timeout=_CALL_SECONDS)
+            index = self._client.describe_index(name, indexes[0], timeout=_CALL_SECONDS) if indexes else {}
+        vectors = [field for field in found["fields"] if "dim" in field.get("params", {})]
+        return CollectionInfo(
+            name=found["collection_name"],
+            id=int(found["collection_id"]),
+            dimension=int(vectors[0]["params"]["dim"]) if vectors else 0,
+            metric=str(index.get("metric_type", "")),
+        )
+
+    def resolve_alias(self, alias: str) -> str | None:
+        with self._translated():
+            if alias in self._client.list_collections(timeout=_CALL_SECONDS):
+                raise AliasTaken(alias)
+            if not self._client.has_collection(alias, timeout=_CALL_SECONDS):
+                return None
+            return str(self._client.describe_collection(alias, timeout=_CALL_SECONDS)["collection_name"])
+
+    def aliases_of(self, collection: str) -> list[str]:
+        with self._translated():
+            return list(self._client.list_aliases(collection, timeout=_CALL_SECONDS)["aliases"])
+
+    def point_alias(self, alias: str, collection: str) -> None:
+        exists = self.resolve_alias(alias) is not None
+        point = self._client.alter_alias if exists else self._client.create_alias
+        with self._translated():
+            point(collection, alias, timeout=_CALL_SECONDS)
+
+    def submit_import(self, collection: str, file: str) -> str:
+        handler = self._client._get_connection()  # noqa: SLF001 - the client itself has no gRPC import
+        # Unwrapped: pymilvus would send it again when the answer is lost, and the rows would double.
+        submit = inspect.unwrap(type(handler).do_bulk_insert)
+        with self._translated():
+            return str(submit(handler, collection, "", [file], timeout=_CALL_SECONDS))
+
+    def import_state(self, job: str) -> ImportState:
+        handler = self._client._get_connection()  # noqa: SLF001 - as above
+        with self._translated():
+            task = handler.get_bulk_insert_state(int(job), timeout=_CALL_SECONDS)
+        return ImportState(
+            state=_IMPORT_STATES.get(task.state, f"Unknown({task.state})"),
+            rows=int(task.row_count),
+            reason=str(task.infos.get("failed_reason", "")),
+        )
+
+    def index_states(self, collection: str) -> list[IndexState]:
+        with self._translated():
+            names = self._client.list_indexes(collection, timeout=_CALL_SECONDS)
+            found = [self._client.describe_index(collection, name, timeout=_CALL_SECONDS) for name in names]
+        return [
+            IndexState(
+                name=index["index_name"],
+                state=str(index["state"]),
+                total_rows=int(index["total_rows"]),
+                indexed_rows=int(index["indexed_rows"]),
+                pending_rows=int(index["pending_index_rows"]),
+                reason=str(index.get("index_state_fail_reason", "")),
+            )
+            for index in found
+        ]
+
+    def load(self, collection: str) -> None:
+        with self._translated():
+            self._client.load_collection(collection, timeout=_CALL_SECONDS, _async=True)
+
+    def release(self, collection: str) -> None:
+        with self._translated():
+            self._client.release_collection(collection, timeout=_CALL_SECONDS)
+
+    def load_state(self, collection: str) -> LoadState:
+        with self._translated():
+            state = self._client.get_load_state(collection, timeout=_CALL_SECONDS)["state"].name
+            persistent = self._client.list_persistent_segments(collection, timeout=_CALL_SECONDS)
+            in_memory = (
+                self._client.list_loaded_segments(collection, timeout=_CALL_SECONDS) if state == "Loaded" else []
+            )
+        return LoadState(
+            loaded=state == "Loaded",
+            persistent_segments=len(persistent),
+            loaded_segments=len({segment.segment_id for segment in in_memory}),
+            loaded_rows=sum({segment.segment_id: segment.num_rows for segment in in_memory}.values()),
+        )
+
+    def count_rows(self, name: str) -> int:
+        with self._translated():
+            answer = self._client.query(
+                name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=_CALL_SECONDS
+            )
+        return int(answer[0]["count(*)"])
+
+    def count_distinct_ids(self, name: str) -> int:
+        seen: set[bytes] = set()
+        with self._translated():
+            pages = self._client.query_iterator(name, batch_size=_ID_BATCH, output_fields=[ID_COLUMN])
+            while page := pages.next():
+                seen.update(bytes.fromhex(row[ID_COLUMN]) for row in page)
+            pages.close()
+        return len(seen)
+
+    def sample_vectors(self, name: str, count: int) -> list[list[float]]:
+        with self._translated():
+            rows = self._client.query(
+                name, filter="", limit=count, output_fields=[VECTOR_COLUMN], timeout=_CALL_SECONDS
+            )
+        return [row[VECTOR_COLUMN] for row in rows]
+
+    def search(
+        self,
+        name: str,
+        vectors: Sequence[Sequence[float]],
+        *,
+        k: int,
+        params: dict[str, int],
+        columns: Sequence[str] = (),
+        expression: str = "",
+    ) -> list[list[Hit]]:
+        with self._translated():
+            answers = self._client.search(
+                name,
+                data=[list(vector) for vector in vectors],
+                anns_field=VECTOR_COLUMN,
+                filter=expression,
+                limit=k,
+                output_fields=list(columns),
+                search_params={"params": params},
+                consistency_level="Strong",
+                timeout=_CALL_SECONDS,
+            )
+        return [[_hit(found) for found in answer] for answer in answers]
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (MilvusException, grpc.RpcError) as error:
+            raise self._own(error) from error
+
+    def _own(self, error: Exception) -> ReindexError:
+        detail = " ".join(str(getattr(error, "message", error)).split())
+        for beginning, kind in _ERRORS:
+            if beginning in detail.lower():
+                return kind(detail) if kind is InvalidQuery else AccessRefused("Milvus", self._address, detail)
+        return ServiceUnavailable("Milvus", self._address, detail)
+
+
+# Milvus 2.3 tells these apart in words only.
+_ERRORS: tuple[tuple[str, type[ReindexError]], ...] = (
+    ("auth check failure", AccessRefused),
+    ("unauthenticated", AccessRefused),
+    ("cannot parse expression", InvalidQuery),
+    ("failed to create query plan", InvalidQuery),
+)
+
+
+def _hit(found: Any) -> Hit:
+    return Hit(score=float(found["distance"]), fields={ID_COLUMN: found["id"], **found["entity"]})

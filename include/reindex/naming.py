@@ -1,0 +1,93 @@
+"""Every name that Reindex gives is built, and parsed, here: releases, collections, aliases, DAGs, ids, paths."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+
+from reindex.errors import InvalidCorpusName
+
+STATE_PREFIX = "reindex"
+_CORPUS = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_MAX_CORPUS_LENGTH = 64
+_AS_OF = "%Y%m%dT%H%M%SZ"
+
+
+def check_corpus_name(name: str) -> str:
+    """Return the name if Milvus, Airflow and the bucket can all carry it; raise InvalidCorpusName otherwise."""
+    if len(name) > _MAX_CORPUS_LENGTH or not _CORPUS.fullmatch(name):
+        raise InvalidCorpusName(name)
+    return name
+
+
+def alias_name(corpus: str) -> str:
+    """Return the name that readers query."""
+    return corpus.replace("-", "_")
+
+
+def dag_id(corpus: str) -> str:
+    return f"reindex_{corpus.replace('-', '_')}"
+
+
+def release_name(as_of: datetime, run_id: str) -> str:
+    """Return `<as_of, UTC, compact>_<hash of the run id>`: a retry of a run finds its own work under it."""
+    return f"{as_of.astimezone(UTC).strftime(_AS_OF)}_{_digest(run_id.encode(), size=4)}"
+
+
+def release_as_of(release: str) -> datetime:
+    return datetime.strptime(release.split("_", 1)[0], _AS_OF).replace(tzinfo=UTC)
+
+
+def collection_name(corpus: str, release: str) -> str:
+    return f"{alias_name(corpus)}__{release}"
+
+
+def collection_release(corpus: str, collection: str) -> str | None:
+    """Return the release a collection belongs to, or None if it is not this corpus's."""
+    prefix = f"{alias_name(corpus)}__"
+    return collection.removeprefix(prefix) if collection.startswith(prefix) else None
+
+
+def chunk_id(document: str, text: str, occurrence: int) -> str:
+    """Return 32 hex digits from content alone: an edit elsewhere in the document leaves this id as it was.
+
+    `occurrence` counts earlier chunks of the same document with the same text, from 0.
+    """
+    key = document.encode()
+    return _digest(len(key).to_bytes(4, "big") + key + occurrence.to_bytes(4, "big") + text.encode(), size=16)
+
+
+def space_fingerprint(facts: dict[str, str]) -> str:
+    """Return 16 hex digits for everything that decides a vector."""
+    joined = "\x00".join(f"{key}={facts[key]}" for key in sorted(facts))
+    return _digest(joined.encode(), size=8)
+
+
+def content_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def corpus_prefix(corpus: str) -> str:
+    return f"{STATE_PREFIX}/{corpus}"
+
+
+def release_prefix(corpus: str, release: str) -> str:
+    return f"{corpus_prefix(corpus)}/releases/{release}"
+
+
+def space_prefix(corpus: str, space: str) -> str:
+    return f"{corpus_prefix(corpus)}/spaces/{space}"
+
+
+def import_file_name(number: int) -> str:
+    return f"import/part-{number:05d}.parquet"
+
+
+def job_name(corpus: str, release: str, stage: str, attempt: int) -> str:
+    """Return the Ray submission id of one attempt at a stage."""
+    return f"{corpus}-{release}-{stage}-{attempt}"
+
+
+def _digest(data: bytes, *, size: int) -> str:
+    return hashlib.blake2b(data, digest_size=size).hexdigest()

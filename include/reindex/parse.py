@@ -1,0 +1,106 @@
+"""A document's bytes in, its text out: one row of PARSERS for each format. To add a format, add a row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+from reindex.errors import ReindexError
+from reindex.records import Page, ParsedDocument, RejectReason
+
+# In the fingerprint of the embedding space: raise it when the same bytes come out as other text.
+PARSER_VERSION = "kreuzberg-4.10.4/1"
+
+_DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+# kreuzberg puts the page's metadata before the text of an HTML file; the last line of it reads as a heading.
+_HTML_METADATA = re.compile(r"\A---\n+(?:[^\n]+: [^\n]*\n+)*?## [\w:.-]+: [^\n]*\n+")
+_HEADING = re.compile(r"^#+\s+(.+?)\s*#*$", re.MULTILINE)
+
+
+class Rejected(ReindexError):
+    """A document that cannot be indexed: it costs only itself, and is named with its reason."""
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+def parse_document(key: str, data: bytes) -> ParsedDocument:
+    """Return the document's title and text; raise Rejected with the reason if it has none to give."""
+    suffix = PurePosixPath(key).suffix.lower()
+    parser = PARSERS.get(suffix)
+    if parser is None:
+        raise Rejected(RejectReason.UNSUPPORTED, f"no parser for {suffix or 'a name without a suffix'}")
+    document = parser(key, data)
+    if not any(page.text.strip() for page in document.pages):
+        raise Rejected(RejectReason.EMPTY, "the document holds no text")
+    return document
+
+
+def _text(key: str, data: bytes) -> ParsedDocument:
+    result = _extract(data, "text/plain", output_format="plain")
+    return _whole(key, result.content, title="", is_markdown=False)
+
+
+def _markdown(key: str, data: bytes) -> ParsedDocument:
+    result = _extract(data, "text/markdown", output_format="markdown")
+    return _whole(key, result.content, title=_title(result), is_markdown=True)
+
+
+def _html(key: str, data: bytes) -> ParsedDocument:
+    result = _extract(data, "text/html", output_format="markdown")
+    return _whole(key, _HTML_METADATA.sub("", result.content), title=_title(result), is_markdown=True)
+
+
+def _docx(key: str, data: bytes) -> ParsedDocument:
+    result = _extract(data, _DOCX, output_format="markdown")
+    return _whole(key, result.content, title=_title(result), is_markdown=True)
+
+
+def _pdf(key: str, data: bytes) -> ParsedDocument:
+    from kreuzberg import PageConfig
+
+    result = _extract(data, "application/pdf", output_format="plain", pages=PageConfig(extract_pages=True))
+    pages = tuple(Page(number=page["page_number"], text=page["content"]) for page in result.pages or [])
+    return ParsedDocument(title=_title(result) or _file_name(key), pages=pages, is_markdown=False)
+
+
+def _extract(data: bytes, mime_type: str, **options: Any) -> Any:
+    from kreuzberg import ExtractionConfig, KreuzbergError, extract_bytes_sync
+
+    try:
+        # Its cache would write beside the worker, and its Tesseract has no language data.
+        config = ExtractionConfig(use_cache=False, disable_ocr=True, **options)
+        return extract_bytes_sync(data, mime_type, config=config)
+    except KreuzbergError as error:
+        raise Rejected(RejectReason.BROKEN, " ".join(str(error).split())) from error
+
+
+def _whole(key: str, text: str, *, title: str, is_markdown: bool) -> ParsedDocument:
+    heading = _HEADING.search(text) if is_markdown else None
+    title = title or (heading[1] if heading else "") or _file_name(key)
+    return ParsedDocument(title=title, pages=(Page(number=0, text=text),), is_markdown=is_markdown)
+
+
+def _title(result: Any) -> str:
+    return str(result.metadata.get("title") or "").strip()
+
+
+def _file_name(key: str) -> str:
+    return PurePosixPath(key).name
+
+
+PARSERS: dict[str, Callable[[str, bytes], ParsedDocument]] = {
+    ".txt": _text,
+    ".md": _markdown,
+    ".markdown": _markdown,
+    ".html": _html,
+    ".htm": _html,
+    ".pdf": _pdf,
+    ".docx": _docx,
+}

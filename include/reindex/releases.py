@@ -1,0 +1,189 @@
+"""The files of a release in the bucket: reports written once, tables, progress, and the pointer to what is live."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from reindex.errors import ReindexError, TransientError, UnknownRelease
+from reindex.naming import corpus_prefix, release_prefix
+from reindex.settings import Corpus, read_corpus
+from reindex.storage import ObjectStore
+
+STAGES = ("snapshot", "plan", "embed", "assemble", "load", "index", "verify", "promote", "retire")
+_CORPUS_FILE = "corpus.json"
+_PROGRESS_FILE = "progress.json"
+_FAILURE_FILE = "failure.json"
+
+
+class ReleaseFiles:
+    """Reads and writes what one release leaves behind, under `reindex/<corpus>/releases/<release>/`."""
+
+    def __init__(self, store: ObjectStore, bucket: str, corpus: str, release: str) -> None:
+        self.store, self.bucket, self.corpus_name, self.release = store, bucket, corpus, release
+        self._prefix = release_prefix(corpus, release)
+
+    def key(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
+
+    def freeze_corpus(self, corpus: Corpus) -> None:
+        """Keep the settings this release is made with: later edits of the corpus file are for later releases."""
+        self.store.write(self.bucket, self.key(_CORPUS_FILE), corpus.model_dump_json(indent=1).encode())
+
+    def corpus(self) -> Corpus:
+        """Return the settings the release was begun with; raise UnknownRelease if it never was."""
+        data = self.store.read(self.bucket, self.key(_CORPUS_FILE))
+        if data is None:
+            raise UnknownRelease(self.corpus_name, self.release)
+        return read_corpus(data.decode(), where=f"s3://{self.bucket}/{self.key(_CORPUS_FILE)}", name=self.corpus_name)
+
+    def report(self, stage: str) -> dict[str, Any] | None:
+        return self.read_json(f"{stage}.json")
+
+    def needed_report(self, stage: str) -> dict[str, Any]:
+        """Return what an earlier stage left; raise UnknownRelease if it has not been here."""
+        report = self.report(stage)
+        if report is None:
+            raise UnknownRelease(self.corpus_name, f"{self.release} with a finished stage {stage}")
+        return report
+
+    def write_report(self, stage: str, started_at: float, facts: dict[str, Any]) -> dict[str, Any]:
+        """Record what a stage did; `started_at` is in seconds since 1970."""
+        report = {
+            "stage": stage,
+            "release": self.release,
+            "started_at": datetime.fromtimestamp(started_at, UTC).isoformat(),
+            "seconds": round(time.time() - started_at, 3),
+            **facts,
+        }
+        self.write_json(f"{stage}.json", report)
+        return report
+
+    def record_failure(self, stage: str, error: ReindexError) -> None:
+        self.write_json(
+            _FAILURE_FILE,
+            {
+                "stage": stage,
+                "at": datetime.now(UTC).isoformat(),
+                "will_be_retried": isinstance(error, TransientError),
+                "message": str(error),
+                **error.to_record(),
+            },
+        )
+
+    def failure(self) -> dict[str, Any] | None:
+        """Return the last failure, unless its stage has since been finished."""
+        failure = self.read_json(_FAILURE_FILE)
+        return failure if failure and self.report(failure["stage"]) is None else None
+
+    def show_progress(self, stage: str, counts: dict[str, int]) -> None:
+        """Tell whoever watches where a stage stands; nothing is decided by it."""
+        self.write_json(_PROGRESS_FILE, {"stage": stage, "counts": counts})
+
+    def progress(self) -> dict[str, Any] | None:
+        return self.read_json(_PROGRESS_FILE)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        return self.store.read_json(self.bucket, self.key(name))
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        self.store.write_json(self.bucket, self.key(name), content)
+
+    def read_batches(self, name: str) -> Iterator[pa.RecordBatch]:
+        return self.store.read_batches(self.bucket, self.key(name))
+
+    def read_column(self, name: str, column: str) -> list[Any]:
+        """Return one column of a table, or nothing if there is no such table."""
+        table = self.store.read_table(self.bucket, self.key(name))
+        return [] if table is None else table.column(column).to_pylist()
+
+    def write_table(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+        return self.store.write_batches(self.bucket, self.key(name), schema, batches)
+
+
+def run_stage(files: ReleaseFiles, stage: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do a stage once: return an earlier report as it is; record a failure before it goes on its way."""
+    report = files.report(stage)
+    if report is not None:
+        return report
+    started_at = time.time()
+    with recorded_failure(files, stage):
+        return files.write_report(stage, started_at, work())
+
+
+def release_report(files: ReleaseFiles) -> dict[str, Any]:
+    """Return what a release came to, from what its stages left: counts, recall, seconds a stage, its last failure."""
+    reports = {stage: report for stage in STAGES if (report := files.report(stage))}
+    snapshot, embed, verify = (reports.get(stage, {}) for stage in ("snapshot", "embed", "verify"))
+    measured = verify or files.read_json("recall.json") or {}
+    promote, failure = reports.get("promote", {}), files.failure()
+    return {
+        "corpus": files.corpus_name,
+        "release": files.release,
+        "listed": snapshot.get("documents"),
+        "indexed": embed.get("documents"),
+        "rejected": embed.get("rejected"),
+        "rejected_by_reason": embed.get("rejected_by_reason", {}),
+        "rows": reports.get("load", {}).get("rows"),
+        "recall": measured.get("recall"),
+        "alias": promote.get("alias"),
+        "collection": reports.get("load", {}).get("collection"),
+        "promoted": "promote" in reports,
+        "seconds": {stage: report["seconds"] for stage, report in reports.items()},
+        "failed": {"stage": failure["stage"], "reason": failure["message"]} if failure else None,
+    }
+
+
+class recorded_failure:  # noqa: N801 - read as a `with` statement
+    """Write what stops a stage into the release, for `reindex releases` and for Airflow, which raises it again."""
+
+    def __init__(self, files: ReleaseFiles, stage: str) -> None:
+        self._files, self._stage = files, stage
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ReindexError):
+            self._files.record_failure(self._stage, error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivePointer:
+    """What the alias should name: `replaced` is the release before it, or empty."""
+
+    release: str
+    collection: str
+    since: str
+    by: str
+    replaced: str
+
+
+def read_live(store: ObjectStore, bucket: str, corpus: str) -> tuple[LivePointer | None, str | None]:
+    """Return the pointer and the ETag under which it may be replaced."""
+    key = _live_key(corpus)
+    etag = store.etag(bucket, key)
+    data = store.read(bucket, key, etag=etag) if etag else None
+    return (LivePointer(**json.loads(data)), etag) if data else (None, None)
+
+
+def write_live(store: ObjectStore, bucket: str, corpus: str, pointer: LivePointer, *, etag: str | None) -> bool:
+    """Replace the pointer if nobody has since; return whether it was replaced."""
+    data = json.dumps(asdict(pointer), indent=1).encode()
+    return store.write_if_unchanged(bucket, _live_key(corpus), data, etag=etag)
+
+
+def release_names(store: ObjectStore, bucket: str, corpus: str) -> list[str]:
+    """Return the corpus's releases, newest `as_of` first."""
+    prefix = f"{corpus_prefix(corpus)}/releases/"
+    found = {key.removeprefix(prefix).split("/", 1)[0] for key in store.keys(bucket, prefix)}
+    return sorted(found, reverse=True)
+
+
+def _live_key(corpus: str) -> str:
+    return f"{corpus_prefix(corpus)}/live.json"

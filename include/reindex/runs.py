@@ -1,0 +1,125 @@
+"""A corpus's DAG triggered and followed through Airflow's REST API, without Airflow's own packages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from reindex.errors import AccessRefused, RunFailed, RunRefused, ServiceUnavailable
+from reindex.naming import release_name
+from reindex.releases import STAGES
+from reindex.settings import AirflowConnection
+
+_TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 1.0
+_NEW_DAG_SECONDS = 90.0
+_ENDED = {"success", "failed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of a corpus's DAG, and the release it makes."""
+
+    dag: str
+    id: str
+    release: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """Where a run stands: Airflow's state of the run and of each stage."""
+
+    state: str
+    stages: dict[str, str]
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in _ENDED
+
+    @property
+    def current(self) -> str:
+        """Return the first stage that is not over."""
+        return next((stage for stage in STAGES if self.stages.get(stage) not in {"success", "skipped"}), STAGES[-1])
+
+
+class Airflow:
+    """Airflow's API as one user. Raises ServiceUnavailable, AccessRefused and RunRefused."""
+
+    def __init__(self, connection: AirflowConnection) -> None:
+        self._address = connection.url
+        self._client = httpx.Client(base_url=connection.url, timeout=_TIMEOUT_SECONDS)
+        login = {"username": connection.username, "password": connection.password}
+        token = self._send("POST", "/auth/token", json=login).json()["access_token"]
+        self._client.headers["Authorization"] = f"Bearer {token}"
+
+    def trigger(self, dag: str, *, conf: dict[str, Any]) -> Run:
+        """Start a run of now; wait for a DAG whose corpus file is new. Raises RunRefused, with Airflow's reason."""
+        self._wait_for_dag(dag)
+        answer = self._send(
+            "POST", f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf}, refusal_of=dag
+        ).json()
+        as_of = datetime.fromisoformat(answer["logical_date"] or answer["run_after"])
+        return Run(dag=dag, id=answer["dag_run_id"], release=release_name(as_of, answer["dag_run_id"]))
+
+    def state(self, run: Run) -> RunState:
+        path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}"
+        state = self._send("GET", path).json()["state"]
+        tasks = self._send("GET", f"{path}/taskInstances").json()["task_instances"]
+        return RunState(state=state, stages={task["task_id"]: task["state"] or "waiting" for task in tasks})
+
+    def follow(self, run: Run) -> Iterator[RunState]:
+        """Yield where the run stands, about once a second, until it has ended."""
+        while True:
+            state = self.state(run)
+            yield state
+            if state.has_ended:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def failure(self, run: Run, state: RunState) -> RunFailed:
+        """Return why a failed run failed: the reason that its stage gave, from the task's log."""
+        stage = next((name for name in STAGES if state.stages.get(name) == "failed"), "the run")
+        path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}/taskInstances/{stage}"
+        tries = self._send("GET", path).json().get("try_number", 1) if stage in STAGES else 0
+        log = self._send("GET", f"{path}/logs/{tries}", params={"full_content": True}).json() if tries else {}
+        reason = _last_exception(log.get("content", [])) or f"see the task's log in Airflow at {self._address}"
+        return RunFailed(run.release, stage, reason)
+
+    def _wait_for_dag(self, dag: str) -> None:
+        deadline = time.monotonic() + _NEW_DAG_SECONDS
+        while (found := self._send("GET", f"/api/v2/dags/{dag}", missing_is_fine=True)).is_error:
+            if time.monotonic() > deadline:
+                raise RunRefused(dag, "it has no such DAG; see the dag-processor's log for the error in dags/")
+            time.sleep(_POLL_SECONDS)
+        if found.json()["is_paused"]:
+            raise RunRefused(dag, "it is paused: unpause it in Airflow's web interface")
+
+    def _send(
+        self, method: str, path: str, *, missing_is_fine: bool = False, refusal_of: str = "", **options: Any
+    ) -> httpx.Response:
+        try:
+            answer = self._client.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise ServiceUnavailable("Airflow", self._address, type(error).__name__) from error
+        if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise AccessRefused("Airflow", self._address, f"HTTP {answer.status_code}")
+        if answer.is_client_error and refusal_of:
+            raise RunRefused(refusal_of, str(answer.json().get("detail", answer.text)))
+        if answer.is_error and not (missing_is_fine and answer.status_code == httpx.codes.NOT_FOUND):
+            raise ServiceUnavailable("Airflow", self._address, f"HTTP {answer.status_code} for {path}")
+        return answer
+
+
+def _last_exception(events: list[Any]) -> str:
+    """Return the message of the last exception in a task's structured log, on one line."""
+    for event in reversed(events):
+        details = event.get("error_detail") if isinstance(event, dict) else None
+        if details:
+            last = details[-1] if isinstance(details, list) else details
+            return " ".join(str(last.get("exc_value", "")).split())
+    return ""

@@ -1,0 +1,215 @@
+"""Everything configured: a corpus from its YAML file, addresses and credentials from the environment.
+
+Only this module reads files and environment variables for the library; everything else receives values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reindex.errors import SettingsError, UnknownCorpus
+from reindex.index_types import INDEX_TYPES
+from reindex.naming import check_corpus_name
+
+PROJECT = Path(__file__).resolve().parents[2]
+MAX_CHUNK_TOKENS = 254  # all-MiniLM-L6-v2 reads 256 tokens, two of which mark the ends of a text
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Section):
+    """Where the documents lie; patterns match the key after the prefix, as in `**/*.md`."""
+
+    bucket: str
+    prefix: str = ""
+    include: tuple[str, ...] = ("**/*",)
+    exclude: tuple[str, ...] = ()
+
+
+class Chunks(_Section):
+    """How a document is cut, in tokens of the embedding model."""
+
+    max_tokens: int = Field(MAX_CHUNK_TOKENS, ge=16, le=8192)
+    overlap_tokens: int = Field(32, ge=0)
+
+
+class Embedding(_Section):
+    model: str = "all-MiniLM-L6-v2"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    query_prompt: str = ""
+    passage_prompt: str = ""
+
+
+def _known_index_type(name: str) -> str:
+    if name not in INDEX_TYPES:
+        raise ValueError(f"is not an index type; known: {', '.join(sorted(INDEX_TYPES))}")
+    return name
+
+
+class Index(_Section):
+    type: Annotated[str, AfterValidator(_known_index_type)] = "HNSW"
+    metric: Literal["IP", "COSINE", "L2"] = "IP"
+    params: dict[str, int] = Field(default_factory=lambda: {"M": 16, "efConstruction": 200})
+
+
+class Gate(_Section):
+    """What a release must show before readers get it; shares are of 1."""
+
+    k: int = Field(10, ge=1, le=1000)
+    min_recall: float = Field(0.95, ge=0, le=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    max_rejected_share: float = Field(0.02, ge=0, le=1)
+    max_deleted_share: float = Field(0.10, ge=0, le=1)
+    golden: None = None
+
+
+class Retention(_Section):
+    releases: int = Field(3, ge=1)
+    grace_minutes: int = Field(30, ge=0)
+
+
+class Corpus(_Section):
+    """One set of documents and everything configured for it."""
+
+    name: Annotated[str, AfterValidator(check_corpus_name)]
+    source: Source
+    schedule: str | None = None
+    chunks: Chunks = Chunks()
+    embedding: Embedding = Embedding()
+    index: Index = Index()
+    gate: Gate = Gate()
+    retention: Retention = Retention()
+    promote: Literal["auto", "never"] = "auto"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Corpus:
+        if self.chunks.overlap_tokens >= self.chunks.max_tokens:
+            raise ValueError("chunks.overlap_tokens must be smaller than chunks.max_tokens")
+        needed = set(INDEX_TYPES[self.index.type].build)
+        if set(self.index.params) != needed:
+            raise ValueError(f"index.params of {self.index.type} are exactly: {', '.join(sorted(needed)) or 'none'}")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Connection:
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MilvusConnection:
+    """`token` is `user:password`, or empty where the server asks for none."""
+
+    uri: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayConnection:
+    url: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AirflowConnection:
+    url: str
+    username: str
+    password: str
+
+
+def s3_connection(environment: Mapping[str, str]) -> S3Connection:
+    return S3Connection(
+        endpoint=_needed(environment, "REINDEX_S3_ENDPOINT"),
+        access_key=_needed(environment, "REINDEX_S3_ACCESS_KEY"),
+        secret_key=_needed(environment, "REINDEX_S3_SECRET_KEY"),
+        region=environment.get("REINDEX_S3_REGION", "us-east-1"),
+    )
+
+
+def milvus_connection(environment: Mapping[str, str]) -> MilvusConnection:
+    return MilvusConnection(
+        uri=_needed(environment, "REINDEX_MILVUS_URI"), token=environment.get("REINDEX_MILVUS_TOKEN", "")
+    )
+
+
+def airflow_connection(environment: Mapping[str, str]) -> AirflowConnection:
+    return AirflowConnection(
+        url=_needed(environment, "REINDEX_AIRFLOW_URL"),
+        username=_needed(environment, "REINDEX_AIRFLOW_USERNAME"),
+        password=_needed(environment, "REINDEX_AIRFLOW_PASSWORD"),
+    )
+
+
+def state_bucket(environment: Mapping[str, str]) -> str:
+    """Return the bucket that holds Reindex's state; Milvus imports from its own bucket only, so it is the same one."""
+    return environment.get("REINDEX_STATE_BUCKET", "reindex")
+
+
+def corpora_folder(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("REINDEX_CORPORA", PROJECT / "include" / "corpora"))
+
+
+def corpus_files(folder: Path) -> dict[str, Path]:
+    """Return the corpus files by corpus name, which is the file's."""
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_corpus(name: str, folder: Path) -> Corpus:
+    """Read one corpus; raise UnknownCorpus or SettingsError, which says the file, the key and what is allowed."""
+    files = corpus_files(folder)
+    if name not in files:
+        raise UnknownCorpus(name, str(folder), sorted(files))
+    return read_corpus(files[name].read_text(encoding="utf-8"), where=str(files[name]), name=name)
+
+
+def read_corpus(text: str, *, where: str, name: str) -> Corpus:
+    """Parse a corpus file's text; `where` is what an error calls it."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(where, "the file", f"is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(where, "the file", "holds no mapping of keys to values")
+    try:
+        corpus = Corpus.model_validate(content)
+    except ValidationError as error:
+        raise _first_problem(error, where) from error
+    if corpus.name != name:
+        raise SettingsError(where, "name", f"is {corpus.name!r}, but the file's name says {name!r}: make them equal")
+    return corpus
+
+
+def _first_problem(error: ValidationError, where: str) -> SettingsError:
+    problem = error.errors()[0]
+    path = [str(step) for step in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        allowed = ", ".join(_keys_beside(path))
+        return SettingsError(where, ".".join(path), f"unknown key; allowed here: {allowed}")
+    return SettingsError(where, ".".join(path) or "the file", problem["msg"].removeprefix("Value error, "))
+
+
+def _keys_beside(path: list[str]) -> list[str]:
+    section: type[BaseModel] = Corpus
+    for step in path[:-1]:
+        inner = section.model_fields[step].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            section = inner
+    return list(section.model_fields)
+
+
+def _needed(environment: Mapping[str, str], variable: str) -> str:
+    value = environment.get(variable)
+    if not value:
+        raise SettingsError("the environment", variable, "is not set; `reindex up` starts a stack that sets it")
+    return value

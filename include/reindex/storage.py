@@ -1,0 +1,186 @@
+"""The object store: bytes, JSON and Parquet in S3, with boto3's errors translated once."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+from boto3.exceptions import Boto3Error
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from reindex.errors import AccessRefused, BucketMissing, ReindexError, ServiceUnavailable
+from reindex.records import StoredObject
+from reindex.settings import S3Connection
+
+_REFUSED = {
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "403",
+    "InvalidToken",
+    "ExpiredToken",
+}
+_ABSENT = {"NoSuchKey", "NoSuchVersion", "404", "PreconditionFailed", "412"}
+_CONFIG = Config(
+    connect_timeout=5,
+    read_timeout=60,
+    retries={"mode": "standard", "total_max_attempts": 4},
+    max_pool_connections=32,
+    s3={"addressing_style": "path"},
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
+
+
+class ObjectStore:
+    """A bucket server. Every method raises ServiceUnavailable, AccessRefused or BucketMissing, never boto3's errors."""
+
+    def __init__(self, connection: S3Connection) -> None:
+        self._connection = connection
+        self._address = connection.endpoint
+        self._client = boto3.client(
+            "s3",
+            endpoint_url=connection.endpoint,
+            aws_access_key_id=connection.access_key,
+            aws_secret_access_key=connection.secret_key,
+            region_name=connection.region,
+            config=_CONFIG,
+        )
+
+    def __reduce__(self) -> tuple[type[ObjectStore], tuple[S3Connection]]:
+        """Travel to a Ray worker as the address: connections do not."""
+        return ObjectStore, (self._connection,)
+
+    def list_objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
+        """Yield the objects under a prefix in key order, each in its latest version where the bucket keeps versions."""
+        with self._translated(bucket):
+            versioned = self._client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
+            call, section = ("list_object_versions", "Versions") if versioned else ("list_objects_v2", "Contents")
+            for page in self._client.get_paginator(call).paginate(Bucket=bucket, Prefix=prefix):
+                yield from (_stored(entry) for entry in page.get(section, []) if entry.get("IsLatest", True))
+
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        with self._translated(bucket):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                yield from (entry["Key"] for entry in page.get("Contents", []))
+
+    def read(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> bytes | None:
+        """Return an object's bytes, or None if it is not there in that version or with that ETag."""
+        asked = {"VersionId": version} if version else {"IfMatch": etag} if etag else {}
+        with self._translated(bucket):
+            try:
+                body = self._client.get_object(Bucket=bucket, Key=key, **asked)["Body"]
+                return bytes(body.read())
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+
+    def write(self, bucket: str, key: str, data: bytes) -> None:
+        with self._translated(bucket):
+            self._client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def write_if_unchanged(self, bucket: str, key: str, data: bytes, *, etag: str | None) -> bool:
+        """Write an object only if it still has this ETag (None: only if there is none); return whether it did."""
+        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        with self._translated(bucket):
+            try:
+                self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return False
+                raise
+        return True
+
+    def upload(self, bucket: str, key: str, file: Path) -> None:
+        with self._translated(bucket):
+            self._client.upload_file(str(file), bucket, key)
+
+    def download(self, bucket: str, key: str, file: IO[bytes]) -> None:
+        with self._translated(bucket):
+            self._client.download_fileobj(bucket, key, file)
+
+    def etag(self, bucket: str, key: str) -> str | None:
+        """Return an object's ETag, or None if there is no such object."""
+        with self._translated(bucket):
+            try:
+                return str(self._client.head_object(Bucket=bucket, Key=key)["ETag"])
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+
+    def delete(self, bucket: str, key: str) -> None:
+        with self._translated(bucket):
+            self._client.delete_object(Bucket=bucket, Key=key)
+
+    def read_json(self, bucket: str, key: str) -> dict[str, Any] | None:
+        data = self.read(bucket, key)
+        return None if data is None else dict(json.loads(data))
+
+    def write_json(self, bucket: str, key: str, content: dict[str, Any]) -> None:
+        self.write(bucket, key, json.dumps(content, indent=1, sort_keys=True).encode())
+
+    def read_batches(self, bucket: str, key: str, *, rows: int = 8192) -> Iterator[pa.RecordBatch]:
+        """Yield a Parquet object's rows in batches; memory stays at one batch, the file passes over local disk."""
+        with tempfile.TemporaryFile() as file:
+            self.download(bucket, key, file)
+            yield from pq.ParquetFile(file).iter_batches(batch_size=rows)
+
+    def read_table(self, bucket: str, key: str) -> pa.Table | None:
+        data = self.read(bucket, key)
+        return None if data is None else pq.read_table(io.BytesIO(data))
+
+    def write_batches(self, bucket: str, key: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+        """Write a Parquet object from a stream of batches and return its rows; nothing is written if the stream fails.
+
+        The file carries no Arrow schema of its own: Milvus refuses the types that one would restore.
+        """
+        rows = 0
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "file.parquet"
+            with pq.ParquetWriter(path, schema, compression="zstd", store_schema=False) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+            self.upload(bucket, key, path)
+        return rows
+
+    @contextmanager
+    def _translated(self, bucket: str) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, BotoCoreError, Boto3Error) as error:
+            raise self._own(error, bucket) from error
+
+    def _own(self, error: Exception, bucket: str) -> ReindexError:
+        code = _code(error)
+        detail = " ".join(str(error).split())
+        if code == "NoSuchBucket":
+            return BucketMissing(bucket, self._address)
+        if code in _REFUSED or isinstance(error, NoCredentialsError):
+            return AccessRefused("the object store", self._address, detail)
+        return ServiceUnavailable("the object store", self._address, detail)
+
+
+def _code(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def _stored(entry: dict[str, Any]) -> StoredObject:
+    return StoredObject(
+        key=entry["Key"],
+        version=entry.get("VersionId", ""),
+        etag=entry["ETag"],
+        bytes=entry["Size"],
+        modified=entry["LastModified"],
+    )

@@ -1,0 +1,273 @@
+"""What Reindex asks of a vector database, and the exact one: brute force over rows held in memory.
+
+`exact_search` is the search that recall is measured against; `ExactStore` makes it a whole `VectorStore`, for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from reindex.errors import NotLive, SchemaMismatch
+from reindex.records import (
+    ID_COLUMN,
+    VECTOR_COLUMN,
+    CollectionInfo,
+    Hit,
+    ImportState,
+    IndexState,
+    LoadState,
+    chunk_schema,
+)
+from reindex.settings import Index
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class VectorStore(Protocol):
+    """A server of collections and aliases. Names of collections are physical ones unless an alias is asked for.
+
+    Methods raise ServiceUnavailable, AccessRefused and the errors they name.
+    """
+
+    def create_collection(self, collection: str, *, dimension: int, index: Index) -> None:
+        """Create an empty collection with its indexes declared."""
+
+    def drop_collection(self, collection: str) -> None:
+        """Drop a collection; it is no error if it is not there."""
+
+    def collections(self) -> list[str]: ...
+
+    def describe(self, name: str) -> CollectionInfo | None:
+        """Return what a collection or an alias stands for, or None."""
+
+    def resolve_alias(self, alias: str) -> str | None:
+        """Return the collection that an alias names, or None."""
+
+    def aliases_of(self, collection: str) -> list[str]: ...
+
+    def point_alias(self, alias: str, collection: str) -> None:
+        """Make the alias name this collection, in one step."""
+
+    def submit_import(self, collection: str, file: str) -> str:
+        """Ask once, never twice, for a Parquet object of the server's own bucket to be imported; return a job id."""
+
+    def import_state(self, job: str) -> ImportState: ...
+
+    def index_states(self, collection: str) -> list[IndexState]: ...
+
+    def load(self, collection: str) -> None:
+        """Begin to load a collection into memory; it is no error if it is loaded."""
+
+    def release(self, collection: str) -> None:
+        """Give a collection's memory back."""
+
+    def load_state(self, collection: str) -> LoadState: ...
+
+    def count_rows(self, name: str) -> int:
+        """Count the rows of a loaded collection, duplicates too."""
+
+    def count_distinct_ids(self, name: str) -> int: ...
+
+    def sample_vectors(self, name: str, count: int) -> list[list[float]]: ...
+
+    def search(
+        self,
+        name: str,
+        vectors: Sequence[Sequence[float]],
+        *,
+        k: int,
+        params: dict[str, int],
+        columns: Sequence[str] = (),
+        expression: str = "",
+    ) -> list[list[Hit]]:
+        """Return up to k hits for each vector, best first; raise InvalidQuery for an unreadable filter."""
+
+
+def check_readers_stay(live: CollectionInfo | None, *, dimension: int, metric: str) -> None:
+    """Raise SchemaMismatch unless the collection behind the alias answers the same queries as the new one will."""
+    if live is None:
+        return
+    if live.dimension != dimension:
+        raise SchemaMismatch(live.name, "dimension", str(live.dimension), str(dimension))
+    if live.metric != metric:
+        raise SchemaMismatch(live.name, "metric", live.metric or "none", metric)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """The exact answer for some queries over some rows: shapes (queries, k), best first; a higher score is better."""
+
+    ids: list[list[str]]
+    scores: np.ndarray
+
+
+def exact_search(vectors: np.ndarray, ids: Sequence[str], queries: np.ndarray, *, k: int, metric: str) -> Neighbours:
+    """Return each query's k best of these rows, by multiplying out; torch, for numpy is not fast everywhere."""
+    import torch
+
+    scores = similarity(queries, vectors, metric=metric)
+    best = torch.topk(torch.from_numpy(scores), min(k, len(ids)), dim=1)
+    return Neighbours(ids=[[ids[i] for i in row] for row in best.indices.tolist()], scores=best.values.numpy())
+
+
+def similarity(queries: np.ndarray, vectors: np.ndarray, *, metric: str) -> np.ndarray:
+    """Return every query's score against every vector, shape (queries, vectors), higher is better.
+
+    L2 is negated, and squared as Milvus reports it.
+    """
+    import torch
+
+    left, right = torch.from_numpy(queries), torch.from_numpy(vectors)
+    if metric == "COSINE":
+        left = torch.nn.functional.normalize(left, dim=1)
+        right = torch.nn.functional.normalize(right, dim=1)
+    products = left @ right.T
+    if metric == "L2":
+        products = 2 * products - (left**2).sum(1, keepdim=True) - (right**2).sum(1)
+    scores: np.ndarray = products.numpy()
+    return scores
+
+
+@dataclass(slots=True)
+class _Collection:
+    info: CollectionInfo
+    rows: pa.Table
+    loaded: bool = False
+
+
+@dataclass(slots=True)
+class ExactStore:
+    """A `VectorStore` in memory: every search is exact, every import complete at once.
+
+    `read_file` returns the rows of an import file by its key.
+    """
+
+    read_file: Callable[[str], pa.Table]
+    held: dict[str, _Collection] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    jobs: dict[str, ImportState] = field(default_factory=dict)
+
+    def create_collection(self, collection: str, *, dimension: int, index: Index) -> None:
+        number = len(self.jobs) + len(self.held) + 1
+        info = CollectionInfo(name=collection, id=number, dimension=dimension, metric=index.metric)
+        self.held[collection] = _Collection(info, chunk_schema().empty_table())
+
+    def drop_collection(self, collection: str) -> None:
+        self.held.pop(collection, None)
+
+    def collections(self) -> list[str]:
+        return list(self.held)
+
+    def describe(self, name: str) -> CollectionInfo | None:
+        found = self.held.get(self.names.get(name, name))
+        return found.info if found else None
+
+    def resolve_alias(self, alias: str) -> str | None:
+        return self.names.get(alias)
+
+    def aliases_of(self, collection: str) -> list[str]:
+        return [alias for alias, target in self.names.items() if target == collection]
+
+    def point_alias(self, alias: str, collection: str) -> None:
+        self.names[alias] = collection
+
+    def submit_import(self, collection: str, file: str) -> str:
+        rows = self.read_file(file)
+        self.held[collection].rows = pa.concat_tables([self.held[collection].rows, rows])
+        job = str(len(self.jobs) + 1)
+        self.jobs[job] = ImportState(state="Completed", rows=rows.num_rows, reason="")
+        return job
+
+    def import_state(self, job: str) -> ImportState:
+        return self.jobs[job]
+
+    def index_states(self, collection: str) -> list[IndexState]:
+        rows = self.held[collection].rows.num_rows
+        return [
+            IndexState(
+                name=VECTOR_COLUMN,
+                state="Finished",
+                total_rows=rows,
+                indexed_rows=rows,
+                pending_rows=0,
+                reason="",
+            )
+        ]
+
+    def load(self, collection: str) -> None:
+        self.held[collection].loaded = True
+
+    def release(self, collection: str) -> None:
+        self.held[collection].loaded = False
+
+    def load_state(self, collection: str) -> LoadState:
+        held = self.held[collection]
+        segments = int(held.loaded)
+        return LoadState(
+            loaded=held.loaded,
+            persistent_segments=1,
+            loaded_segments=segments,
+            loaded_rows=held.rows.num_rows * segments,
+        )
+
+    def count_rows(self, name: str) -> int:
+        return int(self._rows(name).num_rows)
+
+    def count_distinct_ids(self, name: str) -> int:
+        return len(set(self._rows(name).column(ID_COLUMN).to_pylist()))
+
+    def sample_vectors(self, name: str, count: int) -> list[list[float]]:
+        vectors: list[list[float]] = self._rows(name).column(VECTOR_COLUMN)[:count].to_pylist()
+        return vectors
+
+    def search(
+        self,
+        name: str,
+        vectors: Sequence[Sequence[float]],
+        *,
+        k: int,
+        params: dict[str, int],  # noqa: ARG002 - nothing to tune in an exact search
+        columns: Sequence[str] = (),
+        expression: str = "",
+    ) -> list[list[Hit]]:
+        import numpy as np
+
+        if expression:
+            raise NotImplementedError("the exact store reads no filter expressions")
+        rows = self._rows(name)
+        metric = self.held[self.names.get(name, name)].info.metric
+        found = exact_search(
+            vector_matrix(rows),
+            rows.column(ID_COLUMN).to_pylist(),
+            np.asarray(vectors, "float32"),
+            k=k,
+            metric=metric,
+        )
+        by_id = {row[ID_COLUMN]: row for row in rows.to_pylist()}
+        return [
+            [_hit(by_id[chunk], score, columns) for chunk, score in zip(ids, scores, strict=True)]
+            for ids, scores in zip(found.ids, found.scores.tolist(), strict=True)
+        ]
+
+    def _rows(self, name: str) -> pa.Table:
+        collection = self.names.get(name, name)
+        if collection not in self.held:
+            raise NotLive(name)
+        return self.held[collection].rows
+
+
+def vector_matrix(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
+    """Return the vector column of some rows as float32, shape (rows, dimension)."""
+    column = rows.column(VECTOR_COLUMN)
+    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values: np.ndarray = flat.flatten().to_numpy(zero_copy_only=False, writable=True)
+    return values.reshape(rows.num_rows, -1)
+
+
+def _hit(row: dict[str, Any], score: float, columns: Sequence[str]) -> Hit:
+    return Hit(score=score, fields={name: row[name] for name in {ID_COLUMN, *columns}})

@@ -1,0 +1,248 @@
+"""A ready collection and its import files in, a verdict out: recall against exact search, and the ledger.
+
+Queries are excerpts of the release's own passages: shorter than what they search for, as questions are. Exact
+neighbours are computed here, in float32, from the import files; the server is asked for nothing but its answers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from reindex.errors import RecallTooLow, TooManyRejects
+from reindex.ledger import Ledger, check_ledger
+from reindex.naming import chunk_id
+from reindex.records import ID_COLUMN
+from reindex.releases import ReleaseFiles
+from reindex.settings import Gate
+from reindex.store import VectorStore, exact_search, similarity, vector_matrix
+
+if TYPE_CHECKING:
+    import numpy as np
+
+QUERY_COUNT = 1000
+_QUERY_WORDS = 12
+_EXCERPTS_A_PASSAGE = 20
+# Queries that find fewer than half of their neighbours: a good mean can hide them.
+POOR_RECALL = 0.5
+MAX_POOR_SHARE = 0.02
+# Two ways of adding up the same products differ in the last digits: within this, scores of unit vectors are equal.
+_TIE_TOLERANCE = 1e-5
+_SEARCH_BATCH = 100
+# Milvus searches smaller segments row by row, whatever index they were given.
+_SMALLEST_INDEXED_SEGMENT = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """The exact answers from one import file: the k best ids and scores of each query (queries, k), the true scores
+    of the ids that the index returned (queries, k; -inf where the id is not in this file), and the file's rows.
+    """
+
+    ids: list[list[str]]
+    scores: np.ndarray
+    returned_scores: np.ndarray
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Recall@k over some queries; `bound` is the lower end of the confidence interval of the mean."""
+
+    k: int
+    queries: int
+    mean: float
+    bound: float
+    confidence: float
+    poor_share: float
+    short_answers: int
+
+
+def choose_queries(passages: Iterable[tuple[str, str]], count: int = QUERY_COUNT) -> list[str]:
+    """Return up to `count` different excerpts from (id, text) pairs, the same ones every time.
+
+    Ids are hashes, so the smallest ones are a fair sample. A small corpus gives several excerpts a passage.
+    """
+    chosen = heapq.nsmallest(count, passages)
+    queries: dict[str, None] = {}
+    for turn in range(_EXCERPTS_A_PASSAGE):
+        for chunk, text in chosen:
+            if len(queries) >= count:
+                return list(queries)
+            queries.setdefault(_excerpt(chunk, text, turn))
+    return list(queries)
+
+
+def search_all(
+    store: VectorStore, collection: str, queries: np.ndarray, *, k: int, params: dict[str, int]
+) -> list[list[str]]:
+    """Return the ids that the index gives for each query, with the parameters that production searches with."""
+    returned = []
+    for start in range(0, len(queries), _SEARCH_BATCH):
+        batch = queries[start : start + _SEARCH_BATCH].tolist()
+        answers = store.search(collection, batch, k=k, params=params)
+        returned += [[hit.fields[ID_COLUMN] for hit in answer] for answer in answers]
+    return returned
+
+
+def nearest_in_file(
+    batches: Iterable[pa.RecordBatch],
+    queries: np.ndarray,
+    returned: Sequence[Sequence[str]],
+    *,
+    k: int,
+    metric: str,
+) -> Nearest:
+    """Search one import file exactly, and look up what the returned ids really score."""
+    import numpy as np
+
+    ids: list[list[str]] = [[] for _ in queries]
+    scores = np.empty((len(queries), 0), "float32")
+    returned_scores = np.full((len(queries), k), -np.inf, "float32")
+    rows = 0
+    for batch in batches:
+        names, vectors = batch.column(ID_COLUMN).to_pylist(), vector_matrix(batch)
+        found = exact_search(vectors, names, queries, k=k, metric=metric)
+        ids, scores = _best(ids, scores, found.ids, found.scores, k)
+        _look_up(returned_scores, returned, names, similarity(queries, vectors, metric=metric))
+        rows += batch.num_rows
+    return Nearest(ids=ids, scores=scores, returned_scores=returned_scores, rows=rows)
+
+
+def merge_nearest(files: Sequence[Nearest], k: int) -> Nearest:
+    """Return the answer over all files from the answer of each."""
+    import numpy as np
+
+    ids, scores = files[0].ids, files[0].scores
+    for other in files[1:]:
+        ids, scores = _best(ids, scores, other.ids, other.scores, k)
+    returned = np.maximum.reduce([file.returned_scores for file in files])
+    return Nearest(ids=ids, scores=scores, returned_scores=returned, rows=sum(file.rows for file in files))
+
+
+def measure_recall(nearest: Nearest, returned: Sequence[Sequence[str]], *, k: int, confidence: float) -> Recall:
+    """Return recall@k: the share of each query's k places that the index filled with a true neighbour, or an equal one.
+
+    A neighbour counts if its true score reaches the k-th best: ids alone would punish ties.
+    """
+    wanted = min(k, nearest.rows)
+    floor = nearest.scores[:, wanted - 1] - _TIE_TOLERANCE
+    recalls = []
+    for position, ids in enumerate(returned):
+        true_scores = dict(zip(ids, nearest.returned_scores[position], strict=False))
+        hits = sum(score >= floor[position] for score in true_scores.values())
+        recalls.append(min(int(hits), wanted) / wanted)
+    mean = sum(recalls) / len(recalls)
+    return Recall(
+        k=k,
+        queries=len(recalls),
+        mean=mean,
+        bound=wilson_lower_bound(mean, len(recalls), confidence),
+        confidence=confidence,
+        poor_share=sum(recall < POOR_RECALL for recall in recalls) / len(recalls),
+        short_answers=sum(len(set(ids)) < wanted for ids in returned),
+    )
+
+
+def wilson_lower_bound(mean: float, count: int, confidence: float) -> float:
+    """Return the one-sided lower bound of a mean of values between 0 and 1 (Wilson's score interval, 1927).
+
+    It treats each value as all or nothing, which no such values can vary more than; unlike the usual interval it does
+    not call a perfect sample certain.
+    """
+    z = NormalDist().inv_cdf(confidence)
+    centre = mean + z * z / (2 * count)
+    spread = z * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count))
+    return (centre - spread) / (1 + z * z / count)
+
+
+def judge(files: ReleaseFiles, gate: Gate, recall: Recall, ledger: Ledger, *, collection_id: int) -> dict[str, Any]:
+    """Write what was measured, then pass the release or raise LedgerMismatch, TooManyRejects or RecallTooLow."""
+    measured = {
+        "collection_id": collection_id,
+        "rows": ledger.collection_rows,
+        "recall": asdict(recall),
+        "ledger": asdict(ledger),
+        "searched_row_by_row": ledger.collection_rows < _SMALLEST_INDEXED_SEGMENT,
+    }
+    files.write_json("recall.json", measured)
+    check_ledger(ledger)
+    check_rejects(files, ledger, gate)
+    check_recall(recall, gate)
+    return measured
+
+
+def check_rejects(files: ReleaseFiles, ledger: Ledger, gate: Gate) -> None:
+    if ledger.rejected > gate.max_rejected_share * ledger.listed:
+        first = (
+            f"{files.read_column('rejects.parquet', 'key')[0]} ({files.read_column('rejects.parquet', 'detail')[0]})"
+        )
+        raise TooManyRejects(ledger.rejected, ledger.listed, gate.max_rejected_share, first)
+
+
+def check_recall(recall: Recall, gate: Gate) -> None:
+    if recall.bound < gate.min_recall or recall.poor_share > MAX_POOR_SHARE:
+        raise RecallTooLow(recall.k, recall.bound, gate.min_recall, recall.mean, recall.poor_share)
+
+
+def draw_ledger(
+    files: ReleaseFiles,
+    documents: dict[str, dict[str, Any]],
+    *,
+    file_rows: int,
+    collection_rows: int,
+    distinct_ids: int,
+) -> Ledger:
+    """Count again from what the stages left, document by document and file by file."""
+    listed = set(files.read_column("snapshot.parquet", "key"))
+    rejected = set(files.read_column("rejects.parquet", "key"))
+    embedded = set(documents)
+    loaded = files.needed_report("load")["files"]
+    return Ledger(
+        listed=len(listed),
+        embedded=len(embedded),
+        rejected=len(rejected),
+        unaccounted=tuple(sorted(listed - embedded - rejected)),
+        unlisted=tuple(sorted((embedded | rejected) - listed)),
+        part_rows=sum(int(row["chunks"]) for row in documents.values()),
+        file_rows=file_rows,
+        imported_rows=sum(file["imported"] for file in loaded),
+        collection_rows=collection_rows,
+        distinct_ids=distinct_ids,
+        short_files=tuple(file["file"] for file in loaded if file["imported"] != file["rows"]),
+    )
+
+
+def _excerpt(chunk: str, text: str, turn: int) -> str:
+    words = text.split()
+    places = max(1, len(words) - _QUERY_WORDS + 1)
+    start = int(chunk_id(chunk, "excerpt", turn), 16) % places
+    return " ".join(words[start : start + _QUERY_WORDS])
+
+
+def _best(
+    ids: list[list[str]], scores: np.ndarray, other_ids: list[list[str]], other_scores: np.ndarray, k: int
+) -> tuple[list[list[str]], np.ndarray]:
+    import numpy as np
+
+    joined = np.concatenate([scores, other_scores], axis=1)
+    order = np.argsort(-joined, axis=1, kind="stable")[:, :k]
+    names = [left + right for left, right in zip(ids, other_ids, strict=True)]
+    best = [[row[i] for i in places] for row, places in zip(names, order.tolist(), strict=True)]
+    return best, np.take_along_axis(joined, order, axis=1)
+
+
+def _look_up(
+    returned_scores: np.ndarray, returned: Sequence[Sequence[str]], names: list[str], scores: np.ndarray
+) -> None:
+    row_of = {name: row for row, name in enumerate(names)}
+    for query, ids in enumerate(returned):
+        for place, name in enumerate(ids):
+            if name in row_of:
+                returned_scores[query, place] = scores[query, row_of[name]]

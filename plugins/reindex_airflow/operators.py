@@ -1,0 +1,187 @@
+"""The stages that take long: each operator submits, lets go of its worker and comes back when a trigger says so."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk.execution_time.xcom import XCom
+
+from reindex.bulk_load import begin_load, drop_green, finish_load
+from reindex.errors import JobFailed, from_record
+from reindex.importers import IMPORTERS
+from reindex.index import warm_up
+from reindex.index_types import INDEX_TYPES
+from reindex.naming import collection_name, job_name
+from reindex.releases import ReleaseFiles, recorded_failure
+from reindex_airflow import hooks
+from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_JOB_KEY = "ray_job"
+_UNFINISHED_JOB = {"PENDING", "RUNNING"}
+
+
+class RayJobLink(BaseOperatorLink):
+    """From a task to its job in the Ray dashboard."""
+
+    name = "Ray job"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
+        return str(XCom.get_value(ti_key=ti_key, key=_JOB_KEY) or "")
+
+
+class _StageOperator(BaseOperator):
+    """What the waiting stages share: they do one stage of one release, and pass the release on."""
+
+    template_fields = ("release",)
+
+    def __init__(self, *, corpus: str, release: Any, stage: str, **options: Any) -> None:
+        super().__init__(task_id=stage, doc_md=STAGE_DOCS[stage], **options)
+        self.corpus, self.release, self.stage = corpus, release, stage
+
+    def _files(self, services: hooks.Services) -> ReleaseFiles:
+        return services.files(self.corpus, self.release)
+
+
+class RayJobOperator(_StageOperator):
+    """Runs one stage as a Ray job. A retry finds the job of the attempt before it, if that is still going."""
+
+    operator_extra_links = (RayJobLink(),)
+    job = ""
+
+    def execute(self, context: Context) -> str:
+        services = hooks.services()
+        files = self._files(services)
+        if files.report(self.stage):
+            return str(self.release)
+        jobs = hooks.RayJobs(services.ray)
+        with recorded_failure(files, self.stage):
+            job = self._running_job(context, jobs) or self._submit(context, jobs)
+        context["ti"].xcom_push(key=_JOB_KEY, value=f"{services.ray.url}/#/jobs/{job}")
+        self.defer(
+            trigger=RayJobTrigger(job=job, corpus=self.corpus, release=self.release, stage=self.stage),
+            method_name="finish",
+        )
+        raise AssertionError  # defer does not return
+
+    def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return the release if the job left its report, raise the job's own reason otherwise."""
+        services = hooks.services()
+        files = self._files(services)
+        if files.report(self.stage):
+            return str(self.release)
+        failure = files.failure()
+        if event["status"] == "FAILED" and failure and failure["stage"] == self.stage:
+            raise from_record(failure)
+        detail = event.get("detail") or hooks.RayJobs(services.ray).last_log_line(event["job"])
+        with recorded_failure(files, self.stage):
+            raise JobFailed(event["job"], f"{event['status']}: {detail}")
+
+    def on_kill(self) -> None:
+        """Stop the job: the task was killed before it let go of its worker."""
+        if self.job:
+            hooks.RayJobs(hooks.services().ray).stop(self.job)
+
+    def _running_job(self, context: Context, jobs: hooks.RayJobs) -> str | None:
+        job = str(context["task_state_store"].get(_JOB_KEY) or "")
+        return job if job and jobs.status(job) in _UNFINISHED_JOB else None
+
+    def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
+        self.job = job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
+        context["task_state_store"].set(_JOB_KEY, self.job)
+        jobs.submit(self.job, f"python -m reindex.jobs {self.stage} --corpus {self.corpus} --release {self.release}")
+        return self.job
+
+
+class BulkLoadOperator(_StageOperator):
+    """Imports the release's files into a new collection. Whatever an earlier attempt left is dropped first."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(stage="load", **options)
+
+    def execute(self, context: Context) -> str:  # noqa: ARG002 - Airflow's signature
+        services = hooks.services()
+        files = self._files(services)
+        if files.report("load"):
+            return str(self.release)
+        with recorded_failure(files, "load"), services.milvus_store() as store:
+            importer = IMPORTERS[store.capabilities().importer](store)
+            begin_load(store, importer, files, files.corpus())
+        self.defer(
+            trigger=MilvusTrigger(stage="load", corpus=self.corpus, release=self.release),
+            method_name="finish",
+        )
+        raise AssertionError  # defer does not return
+
+    def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
+        services = hooks.services()
+        files = self._files(services)
+        with recorded_failure(files, "load"), services.milvus_store() as store:
+            _raise_failure(event)
+            finish_load(store, files)
+        return str(self.release)
+
+    def on_kill(self) -> None:
+        """Drop the collection: that is how an import is called off."""
+        with hooks.services().milvus_store() as store:
+            drop_green(store, collection_name(self.corpus, self.release))
+
+
+class BuildIndexOperator(_StageOperator):
+    """Waits at the readiness barrier, then warms the collection up."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(stage="index", **options)
+
+    def execute(self, context: Context) -> str:  # noqa: ARG002 - Airflow's signature
+        if self._files(hooks.services()).report("index"):
+            return str(self.release)
+        trigger = MilvusTrigger(stage="index", corpus=self.corpus, release=self.release)
+        self.defer(trigger=trigger, method_name="finish", kwargs={"started_at": time.time()})
+        raise AssertionError  # defer does not return
+
+    def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:  # noqa: ARG002 - as above
+        services = hooks.services()
+        files = self._files(services)
+        corpus = files.corpus()
+        params = INDEX_TYPES[corpus.index.type].search_params(corpus.gate.k)
+        with recorded_failure(files, "index"), services.milvus_store() as store:
+            _raise_failure(event)
+            loaded = files.needed_report("load")
+            facts = warm_up(store, loaded["collection"], k=corpus.gate.k, rows=loaded["rows"], params=params)
+            files.write_report("index", started_at, facts)
+        return str(self.release)
+
+
+STAGE_DOCS = {
+    "embed": (
+        "Fetch, parse, chunk and embed what the plan asks for, on Ray, and write it to the embedding store.\n\n"
+        "**Fails** when no document could be indexed; a single bad document only becomes a reject."
+    ),
+    "assemble": (
+        "Merge the release's rows into import files that Milvus can take, and check every row.\n\n"
+        "**Fails** on rows that Milvus would swallow silently: duplicate ids, vectors that are not finite, long texts."
+    ),
+    "load": (
+        "Import the files into a new collection, its indexes declared first.\n\n"
+        "**Retried** from an empty collection when Milvus gives an import up: rows never double."
+    ),
+    "index": (
+        "Wait until every row is indexed and every segment is in memory, three polls in a row; then warm up.\n\n"
+        "**Fails** when nothing has moved for too long."
+    ),
+    "verify": (
+        "Measure recall against exact search and draw the ledger.\n\n"
+        "**Fails** when a count does not agree, too many documents were rejected, or recall is under its floor: "
+        "the alias then stays where it is."
+    ),
+}
+
+
+def _raise_failure(event: dict[str, Any]) -> None:
+    if "error" in event:
+        raise from_record(event)

@@ -1,0 +1,101 @@
+"""The stages that run inside an Airflow task: each opens its connections, calls one stage and passes the release on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import get_current_context, task
+from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.exceptions import AirflowSkipException
+
+from reindex.embedders import find_model
+from reindex.naming import alias_name, release_name
+from reindex.plan import plan_release as plan
+from reindex.promote import promote_release as promote
+from reindex.releases import run_stage
+from reindex.retire import retire_releases as retire
+from reindex.settings import load_corpus
+from reindex.snapshot import take_snapshot
+from reindex_airflow import hooks
+from reindex_airflow.assets import live_index
+
+# One policy for every task: what a person must mend fails at once, everything else is tried again.
+RETRIES: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": True,
+    "retry_policy": ExceptionRetryPolicy(rules=[RetryRule("reindex.errors.TerminalError", RetryAction.FAIL)]),
+}
+PROMOTION_POOL = "promotion"
+
+
+@task(task_id="snapshot")
+def snapshot_corpus(corpus: str) -> str:
+    """List the corpus's bucket and freeze the listing, with the settings, as a new release.
+
+    **Fails** when the bucket is missing, refuses the credentials or holds nothing that the corpus includes.
+    """
+    run = get_current_context()["dag_run"]
+    release = release_name(run.logical_date or run.run_after, run.run_id)
+    files = hooks.services().files(corpus, release)
+    settings = load_corpus(corpus, hooks.corpora())
+    run_stage(files, "snapshot", lambda: take_snapshot(files, settings))
+    return release
+
+
+@task(task_id="plan")
+def plan_release(release: str, corpus: str) -> str:
+    """Decide what to do with each object, before anything is spent.
+
+    **Fails** when readers of the live index would break: another dimension, another metric, a name already taken.
+    """
+    services = hooks.services()
+    files = services.files(corpus, release)
+    settings = files.corpus()
+
+    def work() -> dict[str, Any]:
+        with services.milvus_store() as store:
+            store.capabilities()
+            alias = alias_name(corpus)
+            live = store.describe(alias) if store.resolve_alias(alias) else None
+        return plan(files, settings, find_model(settings.embedding.model), live)
+
+    run_stage(files, "plan", work)
+    return release
+
+
+@task(task_id="promote", pool=PROMOTION_POOL)
+def promote_release(release: str, corpus: str) -> str:
+    """Move the alias to the verified release in one step, and prove it on fresh connections.
+
+    **Skipped** when the run was asked never to promote. **Fails** when the collection is not the one that was
+    measured; the alias then stays where it was.
+    """
+    context = get_current_context()
+    if context["params"]["promote"] == "never":
+        raise AirflowSkipException(f"{release} is verified and stays green: this run was asked not to promote")
+    services = hooks.services()
+    files = services.files(corpus, release)
+    run = context["dag_run"]
+    by = f"{run.run_type.value} run {run.run_id}"
+    report = run_stage(files, "promote", lambda: promote(services.milvus_store, files, by=by))
+    extra = {"release": release, "collection": report["collection"]}
+    context["outlet_events"][live_index(corpus)].extra = extra
+    return release
+
+
+@task(task_id="retire")
+def retire_releases(release: str, corpus: str) -> None:
+    """Give back the memory of releases kept only to go back to, and drop those beyond the corpus's retention.
+
+    Never touches a collection that an alias names.
+    """
+    services = hooks.services()
+    files = services.files(corpus, release)
+
+    def work() -> dict[str, Any]:
+        with services.milvus_store() as store:
+            return retire(store, files, files.corpus().retention)
+
+    run_stage(files, "retire", work)

@@ -1,0 +1,113 @@
+"""Fakes that implement the project's own protocols, small enough to be read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reindex.naming import chunk_id
+from reindex.records import chunk_schema
+from reindex.releases import ReleaseFiles
+from reindex.settings import Corpus
+from reindex.storage import ObjectStore
+from reindex.store import ExactStore
+
+STATE_BUCKET = "reindex"
+
+
+class MemoryObjectStore(ObjectStore):
+    """A bucket server in a dictionary: keys to bytes; the ETag is the content's MD5."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], bytes] = {}
+
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        yield from sorted(key for held, key in list(self.objects) if held == bucket and key.startswith(prefix))
+
+    def read(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> bytes | None:
+        data = self.objects.get((bucket, key))
+        return None if data is None or (etag and etag != self.etag(bucket, key)) else data
+
+    def write(self, bucket: str, key: str, data: bytes) -> None:
+        self.objects[bucket, key] = data
+
+    def write_if_unchanged(self, bucket: str, key: str, data: bytes, *, etag: str | None) -> bool:
+        if self.etag(bucket, key) != etag:
+            return False
+        self.write(bucket, key, data)
+        return True
+
+    def upload(self, bucket: str, key: str, file: Path) -> None:
+        self.write(bucket, key, file.read_bytes())
+
+    def download(self, bucket: str, key: str, file: IO[bytes]) -> None:
+        file.write(self.objects[bucket, key])
+
+    def etag(self, bucket: str, key: str) -> str | None:
+        data = self.objects.get((bucket, key))
+        return None if data is None else hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+    def delete(self, bucket: str, key: str) -> None:
+        self.objects.pop((bucket, key), None)
+
+
+class WordLengthEmbedder:
+    """Turns "to be" into [2, 2, 0, 0] and makes it unit length: an expected vector can be read off the text."""
+
+    def __init__(self, dimension: int = 4) -> None:
+        self.dimension = dimension
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        rows = [[len(word) for word in text.split()][: self.dimension] for text in texts]
+        vectors = np.array([row + [0] * (self.dimension - len(row)) for row in rows], "float32")
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def chunk_rows(texts: list[str], *, document: str = "a.txt", dimension: int = 4) -> pa.Table:
+    """Return chunks of one document as a part holds them."""
+    vectors = WordLengthEmbedder(dimension).embed(texts).tolist()
+    rows = [
+        {
+            "id": chunk_id(document, text, 0),
+            "document": document,
+            "title": "A",
+            "section": "",
+            "page": 0,
+            "position": position,
+            "start": 0,
+            "text": text,
+            "vector": vector,
+        }
+        for position, (text, vector) in enumerate(zip(texts, vectors, strict=True))
+    ]
+    return pa.Table.from_pylist(rows, schema=chunk_schema())
+
+
+def a_corpus(**changes: object) -> Corpus:
+    return Corpus.model_validate({"name": "docs", "source": {"bucket": "sources", "prefix": "docs/"}, **changes})
+
+
+def release_files(release: str = "20260101T020000Z_abcd1234", store: ObjectStore | None = None) -> ReleaseFiles:
+    """Return the files of a release that has begun, in memory."""
+    files = ReleaseFiles(store or MemoryObjectStore(), STATE_BUCKET, "docs", release)
+    files.freeze_corpus(a_corpus())
+    files.write_report("snapshot", 0, {"documents": 1})
+    return files
+
+
+def exact_store(files: ReleaseFiles) -> ExactStore:
+    """Return a vector store that imports from the release's bucket."""
+
+    def read_file(key: str) -> pa.Table:
+        data = files.store.read(files.bucket, key)
+        assert data is not None
+        return pq.read_table(io.BytesIO(data)).cast(chunk_schema())
+
+    return ExactStore(read_file=read_file)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reindex.embedders import embedding_space, find_model, resolve_precision
+from reindex.errors import ModelMissing
+from tests.fakes import a_corpus
+
+MODEL = find_model("all-MiniLM-L6-v2")
+
+
+def test_the_packaged_model_is_found_without_torch_and_without_asking_a_hub() -> None:
+    code = (
+        "import sys; from reindex.embedders import find_model; find_model('all-MiniLM-L6-v2');"
+        "print([name for name in ('torch', 'ray', 'transformers', 'huggingface_hub') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_model_s_dimension_is_read_from_its_files() -> None:
+    assert MODEL.dimension == 384
+
+
+def test_a_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match=r"modules\.json is not there"):
+        find_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embedding": {"passage_prompt": "passage: "}},
+        {"embedding": {"precision": "float32"}},
+        {"chunks": {"max_tokens": 128}},
+        {"chunks": {"overlap_tokens": 0}},
+    ],
+)
+def test_what_decides_a_vector_decides_the_space(change: dict[str, object]) -> None:
+    bfloat16 = {"precision": "bfloat16"}
+    usual = embedding_space(a_corpus(embedding=bfloat16), MODEL)
+    merged = {
+        "embedding": {**bfloat16, **change.get("embedding", {})},
+        **{k: v for k, v in change.items() if k == "chunks"},
+    }
+    assert embedding_space(a_corpus(**merged), MODEL) != usual
+
+
+def test_what_does_not_decide_a_vector_leaves_the_space_alone() -> None:
+    usual = embedding_space(a_corpus(), MODEL)
+    assert embedding_space(a_corpus(gate={"k": 5}, embedding={"query_prompt": "query: "}), MODEL) == usual
+
+
+def test_automatic_precision_is_one_that_the_engine_knows() -> None:
+    assert resolve_precision("auto") in {"bfloat16", "float32"}
+    assert resolve_precision("float32") == "float32"

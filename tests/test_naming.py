@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+from reindex import naming
+
+AS_OF = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
+
+
+def test_a_retry_of_a_run_finds_its_own_release() -> None:
+    assert naming.release_name(AS_OF, "scheduled__1") == naming.release_name(AS_OF, "scheduled__1")
+
+
+def test_two_runs_of_one_moment_are_two_releases() -> None:
+    assert naming.release_name(AS_OF, "manual__1") != naming.release_name(AS_OF, "manual__2")
+
+
+def test_a_release_is_named_in_utc_and_tells_its_moment() -> None:
+    elsewhere = AS_OF.astimezone(timezone(timedelta(hours=9)))
+    release = naming.release_name(elsewhere, "run")
+    assert release.startswith("20260301T020000Z_")
+    assert naming.release_as_of(release) == AS_OF
+
+
+def test_releases_sort_by_their_moment() -> None:
+    names = [naming.release_name(AS_OF + timedelta(days=day), "run") for day in (2, 0, 1)]
+    assert sorted(names) == [names[1], names[2], names[0]]
+
+
+def test_a_collection_tells_its_release_and_no_other_corpus_claims_it() -> None:
+    collection = naming.collection_name("my-docs", "R")
+    assert collection == "my_docs__R"
+    assert naming.collection_release("my-docs", collection) == "R"
+    assert naming.collection_release("my", collection) is None
+
+
+def test_a_chunk_s_id_depends_on_document_text_and_occurrence_alone() -> None:
+    ids = {
+        naming.chunk_id("a", "text", 0),
+        naming.chunk_id("b", "text", 0),
+        naming.chunk_id("a", "other", 0),
+        naming.chunk_id("a", "text", 1),
+        naming.chunk_id("at", "ext", 0),
+    }
+    assert len(ids) == 5
+    assert naming.chunk_id("a", "text", 0) in ids
+    assert all(len(name) == 32 for name in ids)
+
+
+def test_every_fact_of_an_embedding_space_changes_its_fingerprint() -> None:
+    facts = {"model": "m", "prompt": ""}
+    assert len({naming.space_fingerprint(f) for f in (facts, {**facts, "prompt": "q"}, {**facts, "model": "n"})}) == 3
