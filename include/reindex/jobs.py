@@ -227,22 +227,19 @@ def main() -> int:
 
 def _own_errors(stage: str, work: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
     """Do the work; what fails on a Ray worker comes back wrapped, what nobody expected gets a name."""
-    from ray.exceptions import RayTaskError
-
     try:
         return work(job)
-    except RayTaskError as error:
-        if isinstance(error.cause, ReindexError):
-            raise error.cause from error
-        raise JobFailed(stage, _last_line(error)) from error
-    except ReindexError:
-        raise
     except Exception as error:
-        raise JobFailed(stage, f"{type(error).__name__}: {error}") from error
+        first = _first_cause(error)
+        if isinstance(first, ReindexError):
+            raise first from error
+        raise JobFailed(stage, f"{type(first).__name__}: {first}".splitlines()[0]) from error
 
 
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what began it: Ray wraps the worker's error, some of them more than once."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    return _first_cause(inner) if isinstance(inner, BaseException) and not isinstance(error, ReindexError) else error
 
 
 if __name__ == "__main__":
