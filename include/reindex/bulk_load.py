@@ -43,9 +43,7 @@ def finish_load(store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
     """Record what the server says it took from each file, before it forgets."""
     collection, started_at, jobs = _recorded(files)
     imported = [store.import_state(job.id).rows for job in jobs]
-    loaded = [
-        {"file": job.file, "rows": job.rows, "imported": rows} for job, rows in zip(jobs, imported, strict=True)
-    ]
+    loaded = [{"file": job.file, "rows": job.rows, "imported": rows} for job, rows in zip(jobs, imported, strict=True)]
     facts = {"collection": collection, "files": loaded, "rows": sum(imported)}
     return files.write_report("load", started_at, facts)
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,7 +42,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="print one JSON value inste
 CorpusName = Annotated[str, typer.Argument(metavar="CORPUS")]
 _UPLOAD_THREADS = 8
 _SHOWN_CHARACTERS = 300
-_out = Console(highlight=False)
+_PIPE_WIDTH = 200
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -64,11 +66,17 @@ def down(as_json: AsJson = False) -> None:
 def status(as_json: AsJson = False) -> None:
     """Show the programs of the embedded stack; exit status 1 unless all are healthy."""
     programs = stack.status(_home())
-    if as_json:
-        _print_json([asdict(program) for program in programs])
-    else:
-        _print_table([asdict(program) for program in programs])
-    if any(program.state != "healthy" for program in programs):
+    rows = [
+        {**asdict(program), "log": str(program.log), "resident_mb": round(program.resident_mb)} for program in programs
+    ]
+    _print_json(rows) if as_json else _print_table([{**row, "pid": str(row["pid"] or "")} for row in rows])
+    if programs and not as_json:
+        _out.print(
+            f"\nAirflow: {_environment()['REINDEX_AIRFLOW_URL']}, users admin and viewer, "
+            f"passwords: grep airflow_ {_home() / 'stack.json'}",
+            soft_wrap=True,
+        )
+    if not programs or any(program.state != "healthy" for program in programs):
         raise typer.Exit(1)
 
 
@@ -111,10 +119,10 @@ def run(
     """Run the corpus's DAG now, show where it is and print its report; exit status 0 only if it succeeded."""
     settings = _corpus(corpus)
     _check_bucket(settings)
-    airflow = Airflow(airflow_connection(_environment()))
-    started = airflow.trigger(dag_id(corpus), conf={"promote": promote} if promote else {})
-    files = _files(corpus, started.release)
-    _follow(airflow, started, files, quiet=as_json)
+    with closing(Airflow(airflow_connection(_environment()))) as airflow:
+        started = airflow.trigger(dag_id(corpus), conf={"promote": promote} if promote else {})
+        files = _files(corpus, started.release)
+        _follow(airflow, started, files, quiet=as_json)
     report = release_report(files)
     _print_json(report) if as_json else _print_report(report)
 
@@ -131,7 +139,13 @@ def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
         _release_row(release_report(ReleaseFiles(objects, bucket, corpus, name)), collections, live)
         for name in release_names(objects, bucket, corpus)
     ]
-    _print_json(rows) if as_json else _print_table(rows)
+    if as_json:
+        _print_json(rows)
+        return
+    _print_table([{name: value for name, value in row.items() if name != "failed"} for row in rows])
+    for row in rows:
+        if row["failed"]:
+            _out.print(f"{row['release']} failed in {row['failed']}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -158,12 +172,13 @@ def search(
     _print_json(hits) if as_json else _print_hits(hits)
 
 
-@app.command(name="eval", hidden=True)
-@app.command(name="rollback", hidden=True)
-@app.command(name="explain", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def comes_later() -> None:
-    """Say that this command is not there yet."""
-    raise SettingsError("reindex", sys.argv[1], "this command comes in a later version")
+def comes_later(context: typer.Context) -> None:
+    """Not there yet: comes in a later version."""
+    raise SettingsError("reindex", str(context.info_name), "this command comes in a later version")
+
+
+for _name in ("eval", "rollback", "explain"):
+    app.command(name=_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(comes_later)
 
 
 def main() -> None:

@@ -93,7 +93,9 @@ class SentenceTransformerEmbedder:
     def __init__(self, model: Model, precision: Precision, threads: int) -> None:
         import torch
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         torch.set_num_threads(threads)
         self._model = SentenceTransformer(
             str(model.folder), local_files_only=True, model_kwargs={"dtype": getattr(torch, precision)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from reindex.records import (
 )
 from reindex.settings import Index, MilvusConnection
 
+# Every error that it logs, traceback and all, it also raises.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 # Bounds pymilvus's own retries, which would otherwise go on for minutes.
 _CALL_SECONDS = 20.0
 _INDEX_NAME = "vector"

@@ -57,6 +57,9 @@ class Airflow:
         token = self._send("POST", "/auth/token", json=login).json()["access_token"]
         self._client.headers["Authorization"] = f"Bearer {token}"
 
+    def close(self) -> None:
+        self._client.close()
+
     def trigger(self, dag: str, *, conf: dict[str, Any]) -> Run:
         """Start a run of now; wait for a DAG whose corpus file is new. Raises RunRefused, with Airflow's reason."""
         self._wait_for_dag(dag)

@@ -32,10 +32,11 @@ _MAX_CHARACTERS_INSIDE_PACKAGES = 6_000
 def write_sample_corpus(folder: Path) -> int:
     """Write the documents below a folder and return how many there are.
 
-    The same Python writes the same bytes if PYTHONHASHSEED is fixed: some modules show sets.
+    With PYTHONHASHSEED fixed, nearly all of them come out the same each time: some modules show sets, a few the
+    process that imported them.
     """
     documents = {f"topics/{name}.md": _as_markdown(text) for name, text in topics.items()}
-    texts = {module: pydoc.render_doc(module, renderer=pydoc.plaintext) for module in _modules()}
+    texts = {module: pydoc.plain(pydoc.render_doc(module)) for module in _modules()}
     short = {module: text for module, text in texts.items() if len(text) <= _limit(module)}
     for number, (module, text) in enumerate(short.items()):
         if number % _HTML_EVERY == 0:

@@ -152,6 +152,6 @@ def _status(state: StackState, name: str, program: Program, process: ProgramProc
 
 def _state(state: StackState, program: Program, process: ProgramProcess | None) -> State:
     known = _STATES.get(process.state, "stopped") if process else "stopped"
-    if process and known == "starting" and program.is_healthy(state, process.started):
+    if process and process.is_running and program.is_healthy(state, process.started):
         return "healthy"
     return known

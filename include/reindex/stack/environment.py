@@ -16,6 +16,7 @@ BIN = Path(sys.executable).parent
 # The rest of the caller's environment stays outside, so that a stack is the same from whichever shell it is started.
 _INHERITED = {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TZ", "USER"}
 _INHERITED_PREFIXES = ("CUDA_", "HF_", "LC_", "NVIDIA_", "REINDEX_")
+_MILVUS_COMPONENTS = ("DATACOORD", "DATANODE", "INDEXNODE", "PROXY", "QUERYCOORD", "QUERYNODE", "ROOTCOORD")
 
 
 def inherited_environment(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -50,7 +51,7 @@ def seaweedfs_environment(state: StackState) -> dict[str, str]:
 
 
 def milvus_environment(state: StackState) -> dict[str, str]:
-    """Milvus takes any key of its configuration from the environment, dots as underscores."""
+    """Return settings by their key in Milvus's configuration file, dots as underscores."""
     here = {f"{component}_IP": "127.0.0.1" for component in _MILVUS_COMPONENTS}
     return here | {
         "COMMON_SECURITY_AUTHORIZATIONENABLED": "true",
@@ -130,6 +131,3 @@ def _connections(state: StackState) -> dict[str, str]:
         f"AIRFLOW_CONN_REINDEX_{name}": json.dumps({"conn_type": "generic"} | connection)
         for name, connection in connections.items()
     }
-
-
-_MILVUS_COMPONENTS = ("DATACOORD", "DATANODE", "INDEXNODE", "PROXY", "QUERYCOORD", "QUERYNODE", "ROOTCOORD")

@@ -23,7 +23,9 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """`needs` names what must be healthy before it starts; a program that runs `once` ends when its work is done.
+    """One row of `PROGRAMS`; it runs in `folder` of the stack's home.
+
+    `needs` names what must be healthy before it starts; a program that runs `once` ends when its work is done.
 
     `prepare` runs before each start. `finish` sets up what others need of a healthy program, returns whether it
     succeeded, and runs at each `up`.

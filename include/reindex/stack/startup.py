@@ -11,7 +11,7 @@ from pathlib import Path
 from reindex.errors import ProgramFailed
 from reindex.stack.programs import PROGRAMS, Program
 from reindex.stack.state import StackState
-from reindex.stack.supervisor import ALIVE, ProgramProcess, Supervisor
+from reindex.stack.supervisor import ProgramProcess, Supervisor
 
 _PATIENCE_SECONDS = 180.0
 _POLL_SECONDS = 0.25
@@ -54,16 +54,16 @@ class _Startup:
         return len(self.healthy) < len(PROGRAMS)
 
     def _advance(self, name: str, program: Program, process: ProgramProcess) -> None:
-        is_alive = process.state in ALIVE
-        can_be_healthy = is_alive or program.once
-        if can_be_healthy and program.is_healthy(self.state, process.started) and program.finish(self.state):
+        may_be_healthy = process.is_running or program.once
+        if may_be_healthy and program.is_healthy(self.state, process.started) and program.finish(self.state):
             self._welcome(name)
             return
         waited = time.monotonic() - self.begun.setdefault(name, time.monotonic())
-        if (name in self.started and not is_alive) or waited > _PATIENCE_SECONDS:
+        has_ended = process.has_ended(once=program.once)
+        if (has_ended and name in self.started) or waited > _PATIENCE_SECONDS:
             log = self.state.log(name)
             raise ProgramFailed(name, waited, str(log), last_useful_line(log))
-        if not is_alive:
+        if has_ended:
             self.supervisor.start(name)
             self.started.add(name)
 

@@ -21,7 +21,7 @@ from reindex.stack.state import StackState
 _FILES = 65_536
 _POLL_SECONDS = 0.1
 _RPC_INTERFACE = "supervisor.rpcinterface:make_main_rpcinterface"
-ALIVE = {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
+_ALIVE = {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,14 @@ class ProgramProcess:
     state: str
     pid: int | None
     started: float
+
+    @property
+    def is_running(self) -> bool:
+        return self.state in {"STARTING", "RUNNING"}
+
+    def has_ended(self, *, once: bool) -> bool:
+        """Say whether it stays down; what exited by itself is started again, unless it was to run only once."""
+        return self.state in {"STOPPED", "FATAL"} or (once and self.state == "EXITED")
 
 
 class Supervisor:
@@ -51,10 +59,10 @@ class Supervisor:
 
         Each is killed once its grace is over.
         """
-        running = [name for name, process in self.processes().items() if name in names and process.state in ALIVE]
+        running = [name for name, process in self.processes().items() if name in names and process.state in _ALIVE]
         for name in running:
             self._proxy.stopProcess(name, False)
-        while any(self.processes()[name].state in ALIVE for name in running):
+        while any(self.processes()[name].state in _ALIVE for name in running):
             time.sleep(_POLL_SECONDS)
         return running
 

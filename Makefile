@@ -1,0 +1,46 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+SAMPLE := .reindex/sample
+CORPUS := $(if $(DOCS),my-docs,python-docs)
+FOLDER := $(or $(DOCS),$(SAMPLE))
+QUESTION ?= $(if $(DOCS),what is this about?,how do I parse json)
+
+.PHONY: help setup demo up down test check format
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+
+setup: .venv/installed  ## make a virtual environment from the pinned requirements
+
+.venv/installed: requirements.txt requirements-dev.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --requirement requirements.txt --requirement requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup  ## start the stack, index Python's documentation (or DOCS=/some/folder), and ask a question
+	$(BIN)/reindex up
+	$(if $(DOCS),,PYTHONHASHSEED=0 $(BIN)/python -m reindex.sample_corpus $(SAMPLE))
+	$(BIN)/reindex put $(CORPUS) "$(FOLDER)"
+	$(BIN)/reindex run $(CORPUS)
+	$(BIN)/reindex search $(CORPUS) "$(QUESTION)" -k 3
+	$(BIN)/reindex status
+
+up: setup  ## start the embedded stack
+	$(BIN)/reindex up
+
+down:  ## stop the embedded stack; what it holds stays
+	$(BIN)/reindex down
+
+test: setup  ## run every test; the live ones start a stack of their own
+	$(BIN)/pytest
+
+check: setup  ## format, lint, types, import rules, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet -m "not airflow and not live"
+
+format: setup  ## format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,0 +1,100 @@
+"""The live tests' stack: its own home, its own ports, its own corpora; started once, gone at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reindex import stack as embedded_stack
+from reindex.milvus import MilvusStore
+from reindex.settings import milvus_connection, s3_connection
+from reindex.stack.ports import PORTS, choose_ports, variable
+from reindex.storage import ObjectStore
+
+REINDEX = Path(sys.executable).parent / "reindex"
+_FIRST_PORTS = range(22_000, 30_000, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStack:
+    """A running stack of this test session's own, and the command line that talks to it."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def command(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run `reindex` with these words, and with some variables changed."""
+        environment = {**os.environ, **self.environment, **changes}
+        return subprocess.run([REINDEX, *words], env=environment, capture_output=True, text=True, check=False)
+
+    def answer(self, *words: str) -> Any:
+        """Return the JSON that a command prints; it must succeed."""
+        done = self.command(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def refusal(self, *words: str, **changes: str) -> str:
+        """Return the one line with which a command fails."""
+        done = self.command(*words, **changes)
+        assert done.returncode == 1, done.stdout
+        lines = [line for line in done.stderr.splitlines() if line]
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("reindex: ")
+        return lines[0].removeprefix("reindex: ")
+
+    def servers(self) -> dict[str, str]:
+        return embedded_stack.stack_environment(self.home)
+
+    def objects(self) -> ObjectStore:
+        return ObjectStore(s3_connection(self.servers()))
+
+    def milvus(self) -> MilvusStore:
+        return MilvusStore(milvus_connection(self.servers()))
+
+    def write_corpus(self, name: str, **changes: Any) -> None:
+        """Write a corpus file; the DAG processor finds it within seconds."""
+        corpus = {"name": name, "source": {"bucket": "sources", "prefix": f"{name}/"}, **changes}
+        file = Path(self.environment["REINDEX_CORPORA"]) / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump(corpus), encoding="utf-8")
+
+
+def free_ports() -> dict[str, str]:
+    """Return the variables of a block of ports that nobody listens on."""
+    for first in _FIRST_PORTS:
+        chosen = {variable(name): str(first + place) for place, name in enumerate(PORTS)}
+        with ExitStack() as probes:
+            try:
+                for port in choose_ports(chosen).values():
+                    probe = probes.enter_context(socket.socket())
+                    probe.bind(("0.0.0.0", port))  # noqa: S104 - bound for an instant, never listened on
+            except OSError:
+                continue
+            return chosen
+    raise AssertionError("no block of ports is free")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    home = tmp_path_factory.mktemp("stack") / "home"
+    corpora = tmp_path_factory.mktemp("corpora")
+    environment = {"REINDEX_HOME": str(home), "REINDEX_CORPORA": str(corpora), "HF_HUB_OFFLINE": "1", **free_ports()}
+    live = LiveStack(home=home, environment=environment)
+    try:
+        started = live.command("up")
+        assert started.returncode == 0, started.stderr
+        yield live
+    finally:
+        live.command("down")
+    assert embedded_stack.stack_processes(home) == []

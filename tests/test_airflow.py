@@ -1,0 +1,144 @@
+"""The DAGs and the plugin, loaded by Airflow itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reindex.settings import PROJECT
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
+
+# In a process of its own: Airflow reads its settings when it is imported, and warns in ways that are not ours to mend.
+LOOK = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+from reindex.errors import JobFailed, NotLive
+
+def decision(task, error):
+    return task.retry_policy.evaluate(error, 1, 3).action.value
+
+bag = DagBag(dag_folder=sys.argv[1])
+heavy = [name for name in ("torch", "ray", "pymilvus", "transformers", "kreuzberg") if name in sys.modules]
+print("\\n" + json.dumps({
+    "errors": bag.import_errors,
+    "heavy": heavy,
+    "dags": {name: {
+        "schedule": getattr(dag.timetable, "expression", None),
+        "catchup": dag.catchup,
+        "max_active_runs": dag.max_active_runs,
+        "params": {key: dag.params.get_param(key).schema for key in dag.params},
+        "doc": dag.doc_md,
+        "tags": sorted(dag.tags),
+        "tasks": {task.task_id: {
+            "upstream": sorted(task.upstream_task_ids),
+            "doc": task.doc_md,
+            "retries": task.retries,
+            "pool": task.pool,
+            "terminal": decision(task, NotLive("a")),
+            "transient": decision(task, JobFailed("a", "b")),
+            "outlets": [outlet.name for outlet in task.outlets],
+        } for task in dag.tasks},
+    } for name, dag in bag.dags.items()},
+}))
+"""
+STAGES = ["snapshot", "plan", "embed", "assemble", "load", "index", "verify", "promote", "retire"]
+
+
+def look(code: str, *arguments: str, corpora: Path, home: Path) -> Any:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+        "REINDEX_CORPORA": str(corpora),
+        "PYTHONPATH": os.pathsep.join([str(PROJECT / "include"), str(PROJECT / "plugins")]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    corpora = tmp_path_factory.mktemp("corpora")
+    for name, rest in {"good": 'schedule: "30 1 * * *"\npromote: never', "manual": "", "bad": "typo: 1"}.items():
+        (corpora / f"{name}.yaml").write_text(f"name: {name}\nsource: {{bucket: b}}\n{rest}\n")
+    return look(LOOK, str(PROJECT / "dags"), corpora=corpora, home=tmp_path_factory.mktemp("airflow"))
+
+
+def test_the_dags_load_without_an_error_and_without_torch_ray_or_pymilvus(bag: Any) -> None:
+    assert bag["errors"] == {}
+    assert bag["heavy"] == []
+
+
+def test_every_corpus_file_is_a_dag(bag: Any) -> None:
+    assert set(bag["dags"]) == {"reindex_good", "reindex_manual", "reindex_bad"}
+
+
+def test_the_stages_follow_each_other(bag: Any) -> None:
+    tasks = bag["dags"]["reindex_good"]["tasks"]
+    assert {name: task["upstream"] for name, task in tasks.items()} == {
+        name: [before] if before else [] for before, name in zip(["", *STAGES], STAGES, strict=False)
+    }
+
+
+def test_the_schedule_is_the_corpus_s_and_nothing_is_caught_up(bag: Any) -> None:
+    good, manual = bag["dags"]["reindex_good"], bag["dags"]["reindex_manual"]
+    assert (good["schedule"], good["catchup"], good["max_active_runs"]) == ("30 1 * * *", False, 1)
+    assert manual["schedule"] is None
+
+
+def test_every_task_is_documented(bag: Any) -> None:
+    dag = bag["dags"]["reindex_good"]
+    assert dag["doc"]
+    assert [name for name, task in dag["tasks"].items() if not task["doc"]] == []
+
+
+def test_a_terminal_error_fails_at_once_and_any_other_is_tried_again(bag: Any) -> None:
+    for task in bag["dags"]["reindex_good"]["tasks"].values():
+        assert (task["terminal"], task["transient"], task["retries"]) == ("fail", "default", 2)
+
+
+def test_only_one_run_promotes_at_a_time_and_tells_other_dags(bag: Any) -> None:
+    promote = bag["dags"]["reindex_good"]["tasks"]["promote"]
+    assert (promote["pool"], promote["outlets"]) == ("promotion", ["live_index_good"])
+
+
+def test_the_form_begins_with_what_the_corpus_says(bag: Any) -> None:
+    assert bag["dags"]["reindex_good"]["params"]["promote"]["enum"] == ["auto", "never"]
+
+
+def test_a_broken_corpus_file_fails_alone_every_night(bag: Any) -> None:
+    broken = bag["dags"]["reindex_bad"]
+    assert broken["tags"] == ["broken", "reindex"]
+    assert list(broken["tasks"]) == ["snapshot"]
+    assert broken["schedule"] == "0 0 * * *"
+
+
+def test_the_plugin_loads_and_a_trigger_comes_back_as_it_went(tmp_path: Path) -> None:
+    code = """
+import json
+from airflow import plugins_manager
+from airflow.sdk.module_loading import import_string
+from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger
+names = [plugin.name for plugin in plugins_manager._get_plugins()[0]]
+round_trips = []
+for trigger in (
+    RayJobTrigger(job="j", corpus="c", release="r", stage="embed"), MilvusTrigger(stage="load", corpus="c", release="r")
+):
+    path, arguments = trigger.serialize()
+    round_trips.append(import_string(path)(**arguments).serialize() == (path, arguments))
+print("\\n" + json.dumps({"plugins": names, "round_trips": round_trips}))
+"""
+    found = look(code, corpora=tmp_path, home=tmp_path)
+    assert "reindex" in found["plugins"]
+    assert found["round_trips"] == [True, True]

@@ -1,0 +1,325 @@
+"""Whole releases through the real servers: SeaweedFS, Milvus, Ray and Airflow, in a stack of this session's own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from reindex.errors import ServiceUnavailable
+from reindex.naming import alias_name, collection_name, dag_id, release_name
+from reindex.releases import ReleaseFiles, read_live
+from reindex.runs import Airflow
+from reindex.settings import Index, airflow_connection
+from reindex.stack.state import load_state
+from reindex.stack.supervisor import connected
+from tests.conftest import LiveStack
+from tests.samples import SAMPLES, pdf
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
+
+TOPICS = ["tides", "volcanoes", "bridges", "orchids", "glaciers", "lighthouses", "looms", "comets"]
+
+
+def write_documents(folder: Path, count: int = 24) -> None:
+    """Write documents that each speak of their own number, enough for queries to tell apart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        topic = TOPICS[number % len(TOPICS)]
+        sentences = [
+            f"Report {number} says in sentence {i} that the {topic} of station {number * 37 + i} were counted "
+            f"{number * i + 3} times by observer {chr(65 + i % 26)}{number}."
+            for i in range(40)
+        ]
+        (folder / f"report-{number:03d}.md").write_text(f"# Report {number} on {topic}\n\n" + " ".join(sentences))
+
+
+def put_documents(stack: LiveStack, folder: Path, corpus: str, **settings: Any) -> None:
+    stack.write_corpus(corpus, **settings)
+    write_documents(folder)
+    stack.answer("put", corpus, str(folder))
+
+
+def live_collection(stack: LiveStack, corpus: str) -> str | None:
+    with stack.milvus() as store:
+        return store.resolve_alias(alias_name(corpus))
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.2)
+    return found
+
+
+@contextmanager
+def api(stack: LiveStack) -> Iterator[httpx.Client]:
+    with closing(Airflow(airflow_connection(stack.servers()))) as airflow:
+        yield airflow._client
+
+
+def alias_answers(stack: LiveStack, corpus: str) -> bool:
+    """Return whether a reader gets an answer through the alias."""
+    try:
+        with stack.milvus() as store:
+            vectors = store.sample_vectors(alias_name(corpus), 1)
+            return bool(store.search(alias_name(corpus), vectors, k=3, params={"ef": 10})[0])
+    except ServiceUnavailable:
+        return False
+
+
+@pytest.fixture(scope="module")
+def docs(stack: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the report of a first release of the corpus `docs`, which holds one document that cannot be parsed."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "formats").mkdir()
+    for suffix, data in SAMPLES.items():
+        (folder / "formats" / f"a{suffix}").write_bytes(data)
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 and then nothing")
+    put_documents(stack, folder, "docs", gate={"max_rejected_share": 0.1}, schedule="0 2 * * *")
+    report: dict[str, Any] = stack.answer("run", "docs")
+    return report
+
+
+def test_a_release_accounts_for_every_document_and_is_verified(docs: dict[str, Any]) -> None:
+    assert docs["listed"] == 24 + len(SAMPLES) + 1 == docs["indexed"] + docs["rejected"]
+    assert docs["recall"]["bound"] >= 0.95
+    assert docs["promoted"]
+    assert list(docs["seconds"]) == [
+        "snapshot", "plan", "embed", "assemble", "load", "index", "verify", "promote", "retire",
+    ]  # fmt: skip
+
+
+def test_a_document_that_cannot_be_parsed_is_counted_and_named(stack: LiveStack, docs: dict[str, Any]) -> None:
+    assert docs["rejected_by_reason"] == {"cannot-be-parsed": 1}
+    files = ReleaseFiles(stack.objects(), "reindex", "docs", docs["release"])
+    assert files.read_column("rejects.parquet", "key") == ["docs/broken.pdf"]
+    assert "PDF" in files.read_column("rejects.parquet", "detail")[0]
+
+
+def test_a_search_through_the_alias_finds_the_document_that_says_it(stack: LiveStack, docs: dict[str, Any]) -> None:
+    hits = stack.answer("search", "docs", "how often were the volcanoes counted in report 9?", "-k", "5")
+    assert len(hits) == 5
+    assert all("volcanoes" in hit["text"] for hit in hits)
+    assert hits[0].keys() >= {"document", "section", "page", "score", "text", "id"}
+    filtered = stack.answer("search", "docs", "volcanoes", "--filter", 'document == "docs/report-001.md"')
+    assert {hit["document"] for hit in filtered} == {"docs/report-001.md"}
+
+
+def test_the_rows_of_the_collection_are_those_of_the_ledger(stack: LiveStack, docs: dict[str, Any]) -> None:
+    with stack.milvus() as store:
+        assert store.count_rows("docs") == store.count_distinct_ids("docs") == docs["rows"]
+
+
+def test_the_dag_stands_in_airflow_with_schedule_form_and_documented_tasks(
+    stack: LiveStack, docs: dict[str, Any]
+) -> None:
+    with api(stack) as airflow:
+        details = airflow.get("/api/v2/dags/reindex_docs/details").json()
+        tasks = airflow.get("/api/v2/dags/reindex_docs/tasks").json()["tasks"]
+    assert details["timetable_summary"] == "0 2 * * *"
+    assert not details["is_paused"]
+    assert details["params"]["promote"]["schema"]["enum"] == ["auto", "never"]
+    assert len(tasks) == 9
+    assert all(task["doc_md"] for task in tasks)
+
+
+def test_a_trigger_over_rest_with_a_logical_date_replaces_the_release_before(
+    stack: LiveStack, docs: dict[str, Any]
+) -> None:
+    now = datetime.now(UTC)
+    with api(stack) as airflow:
+        body = {"logical_date": now.isoformat(), "conf": {}}
+        run = airflow.post("/api/v2/dags/reindex_docs/dagRuns", json=body).json()
+        path = f"/api/v2/dags/reindex_docs/dagRuns/{run['dag_run_id']}"
+        wait_until(lambda: airflow.get(path).json()["state"] in {"success", "failed"}, 600)
+        assert airflow.get(path).json()["state"] == "success"
+        events = airflow.get("/api/v2/assets/events").json()["asset_events"]
+    release = release_name(now, run["dag_run_id"])
+    assert live_collection(stack, "docs") == collection_name("docs", release)
+    live, _ = read_live(stack.objects(), "reindex", "docs")
+    assert live is not None
+    assert (live.release, live.replaced) == (release, docs["release"])
+    assert [event["extra"].get("release") for event in events] == [docs["release"], release]
+    states = {row["release"]: row["state"] for row in stack.answer("releases", "docs")}
+    assert states == {release: "live", docs["release"]: "retained"}
+
+
+def test_a_gate_that_fails_says_so_and_leaves_the_alias_where_it_was(stack: LiveStack, docs: dict[str, Any]) -> None:
+    before = live_collection(stack, "docs")
+    stack.write_corpus("docs", gate={"min_recall": 1.0, "max_rejected_share": 0.1})
+    said = stack.refusal("run", "docs")
+    assert re.search(r"failed in verify: recall@10 is .* against a floor of 1,", said), said
+    assert live_collection(stack, "docs") == before
+    newest = stack.answer("releases", "docs")[0]
+    assert newest["state"] == "failed"
+    assert "against a floor of 1" in newest["failed"]
+    with stack.milvus() as store:
+        assert not store.load_state(collection_name("docs", newest["release"])).loaded
+    assert alias_answers(stack, "docs")
+
+
+def test_a_run_that_was_asked_never_to_promote_leaves_a_green_release(stack: LiveStack, tmp_path: Path) -> None:
+    put_documents(stack, tmp_path, "green")
+    report = stack.answer("run", "green", "--promote", "never")
+    assert (report["promoted"], report["alias"]) == (False, None)
+    assert live_collection(stack, "green") is None
+    assert stack.answer("releases", "green")[0]["state"] == "green"
+    assert "run the corpus first" in stack.refusal("search", "green", "anything")
+
+
+def started_run(stack: LiveStack, corpus: str) -> subprocess.Popen[str]:
+    from tests.conftest import REINDEX
+
+    return subprocess.Popen(
+        [REINDEX, "run", corpus],
+        env={**stack.environment, "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def green_collection(stack: LiveStack, corpus: str) -> str | None:
+    """Return the corpus's collection that is being loaded, once Milvus has been handed a file for it."""
+    objects = stack.objects()
+    with stack.milvus() as store:
+        live = store.resolve_alias(alias_name(corpus))
+        fresh = [name for name in store.collections() if name.startswith(f"{alias_name(corpus)}__") and name != live]
+    for collection in fresh:
+        files = ReleaseFiles(objects, "reindex", corpus, collection.split("__")[1])
+        jobs = (files.read_json("load_jobs.json") or {}).get("jobs")
+        if jobs and not files.report("load"):
+            return collection
+    return None
+
+
+def test_a_milvus_killed_in_mid_load_comes_back_and_no_row_is_doubled(stack: LiveStack, tmp_path: Path) -> None:
+    put_documents(stack, tmp_path, "killed")
+    with started_run(stack, "killed") as run:
+        collection = wait_until(lambda: green_collection(stack, "killed"), 300)
+        milvus = next(row for row in stack.answer("status") if row["name"] == "milvus")
+        subprocess.run(["kill", "-KILL", str(milvus["pid"])], check=True)
+        _, said = run.communicate(timeout=600)
+    assert run.returncode == 0, said
+    with stack.milvus() as store:
+        assert store.resolve_alias("killed") == collection
+        report = ReleaseFiles(stack.objects(), "reindex", "killed", collection.split("__")[1]).needed_report("assemble")
+        assert store.count_rows(collection) == store.count_distinct_ids(collection) == report["rows"]
+
+
+def test_a_milvus_that_dies_in_mid_load_fails_the_run_and_the_alias_answers_afterwards(
+    stack: LiveStack, docs: dict[str, Any]
+) -> None:
+    before = live_collection(stack, "docs")
+    stack.write_corpus("docs", gate={"max_rejected_share": 0.1})
+    state = load_state(stack.home)
+    assert state is not None
+    with started_run(stack, "docs") as run:
+        wait_until(lambda: green_collection(stack, "docs"), 300)
+        with connected(state) as supervisor:
+            supervisor.stop(["milvus"])
+        _, said = run.communicate(timeout=900)
+    assert run.returncode == 1
+    assert re.search(r"failed in load: Milvus does not answer at http://127\.0\.0\.1:\d+ ", said), said
+    stack.answer("up")
+    wait_until(lambda: alias_answers(stack, "docs"))
+    assert live_collection(stack, "docs") == before
+
+
+# Every mistake is one clear line and a non-zero exit, and changes nothing.
+
+
+def test_an_unknown_corpus_is_refused(stack: LiveStack) -> None:
+    assert stack.refusal("run", "nothing").startswith("no corpus is called 'nothing'")
+
+
+def test_an_unknown_key_is_refused(stack: LiveStack) -> None:
+    stack.write_corpus("typo", gaet={})
+    assert "typo.yaml: gaet: unknown key; allowed here: name, source" in stack.refusal("run", "typo")
+    (Path(stack.environment["REINDEX_CORPORA"]) / "typo.yaml").unlink()
+
+
+def test_a_missing_bucket_is_refused(stack: LiveStack) -> None:
+    stack.write_corpus("nobucket", source={"bucket": "nowhere"})
+    assert stack.refusal("run", "nobucket").startswith("there is no bucket 'nowhere'")
+    assert stack.answer("releases", "nobucket") == []
+
+
+def test_an_empty_prefix_is_refused_by_the_snapshot(stack: LiveStack) -> None:
+    stack.write_corpus("empty")
+    assert "failed in snapshot: s3://sources/empty/ holds no object" in stack.refusal("run", "empty")
+    assert live_collection(stack, "empty") is None
+
+
+def test_a_live_collection_of_another_dimension_is_refused_before_anything_is_embedded(
+    stack: LiveStack, tmp_path: Path
+) -> None:
+    put_documents(stack, tmp_path, "mismatch")
+    with stack.milvus() as store:
+        store.create_collection("mismatch_old", dimension=8, index=Index())
+        store.point_alias("mismatch", "mismatch_old")
+    said = stack.refusal("run", "mismatch")
+    assert "failed in plan: the live collection mismatch_old has dimension 8, the corpus makes 384" in said
+    assert live_collection(stack, "mismatch") == "mismatch_old"
+    assert list(stack.objects().keys("reindex", "reindex/mismatch/spaces/")) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "service"),
+    [
+        (("run", "docs"), "REINDEX_S3_SECRET_KEY", "the object store"),
+        (("run", "docs"), "REINDEX_AIRFLOW_PASSWORD", "Airflow"),
+        (("releases", "docs"), "REINDEX_MILVUS_TOKEN", "Milvus"),
+    ],
+)
+def test_wrong_credentials_are_refused_by_name(
+    stack: LiveStack, docs: dict[str, Any], command: tuple[str, ...], variable: str, service: str
+) -> None:
+    before = stack.answer("releases", "docs")
+    said = stack.refusal(*command, **{variable: "root:wrong"})
+    assert re.match(rf"{service} at http://127\.0\.0\.1:\d+ refuses these credentials", said), said
+    assert stack.answer("releases", "docs") == before
+
+
+def test_a_stack_that_is_down_is_said_to_be(stack: LiveStack, docs: dict[str, Any], tmp_path: Path) -> None:
+    stopped = {"REINDEX_S3_ENDPOINT": "http://127.0.0.1:9"}
+    assert "the object store does not answer at http://127.0.0.1:9" in stack.refusal("run", "docs", **stopped)
+    assert "`reindex up`" in stack.refusal("run", "docs", REINDEX_HOME=str(tmp_path))
+
+
+def test_a_taken_port_is_refused_with_its_name_and_variable(stack: LiveStack, tmp_path: Path) -> None:
+    port = stack.environment["REINDEX_PORT_S3"]
+    said = stack.refusal("up", REINDEX_HOME=str(tmp_path / "other"))
+    assert said == (
+        f"port {port} (s3) is taken by another program; free it or choose another with REINDEX_PORT_S3=PORT"
+    )
+
+
+def test_after_down_and_up_the_alias_still_answers(stack: LiveStack, docs: dict[str, Any]) -> None:
+    from reindex.stack import stack_processes
+
+    assert stack.command("down").returncode == 0
+    assert stack_processes(stack.home) == []
+    stack.answer("up")
+    wait_until(lambda: alias_answers(stack, "docs"), 60)
+
+
+def test_a_pdf_s_hits_know_their_page(stack: LiveStack, tmp_path: Path) -> None:
+    stack.write_corpus("pages")
+    write_documents(tmp_path, 8)
+    (tmp_path / "manual.pdf").write_bytes(pdf("how to start the engine", "how to stop the engine safely"))
+    stack.answer("put", "pages", str(tmp_path))
+    stack.answer("run", "pages")
+    hit = stack.answer("search", "pages", "stop the engine safely", "-k", "1")[0]
+    assert (hit["document"], hit["page"]) == ("pages/manual.pdf", 2)
+    assert dag_id("pages") == "reindex_pages"
