@@ -10,7 +10,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, CronTriggerTimetable, Param, dag
 
 from reindex.errors import TerminalError
-from reindex.naming import check_corpus_name, dag_id
+from reindex.naming import dag_id
 from reindex.settings import Corpus, corpus_files, load_corpus
 from reindex_airflow import hooks, tasks
 from reindex_airflow.assets import live_index
@@ -45,7 +45,7 @@ def reindex_dag(corpus: Corpus) -> DAG:
         indexed = BuildIndexOperator(corpus=corpus.name, release=loaded.output)
         verified = RayJobOperator(stage="verify", corpus=corpus.name, release=indexed.output)
         promoted = tasks.promote_release.override(outlets=[live_index(corpus.name)])(verified.output, corpus.name)
-        tasks.retire_releases(promoted, corpus.name)
+        promoted >> tasks.retire_releases(release, corpus.name)
 
     return stages()
 
@@ -71,4 +71,4 @@ for name in corpus_files(hooks.corpora()):
     try:
         reindex_dag(load_corpus(name, hooks.corpora()))
     except TerminalError:
-        broken_dag(check_corpus_name(name))
+        broken_dag(name)

@@ -23,6 +23,14 @@ from reindex.stack.ports import PORTS, choose_ports, variable
 from reindex.storage import ObjectStore
 
 REINDEX = Path(sys.executable).parent / "reindex"
+# Written before the stack starts: Airflow looks for new corpora twice a minute only.
+CORPORA: dict[str, dict[str, Any]] = {
+    "docs": {"schedule": "0 2 1 1 *", "gate": {"max_rejected_share": 0.1}},
+    "killed": {},
+    "mismatch": {},
+    "empty": {},
+    "nobucket": {"source": {"bucket": "nowhere"}},
+}
 _FIRST_PORTS = range(22_000, 30_000, 100)
 
 
@@ -63,7 +71,7 @@ class LiveStack:
         return MilvusStore(milvus_connection(self.servers()))
 
     def write_corpus(self, name: str, **changes: Any) -> None:
-        """Write a corpus file; the DAG processor finds it within seconds."""
+        """Write a corpus file anew; the next run reads it."""
         corpus = {"name": name, "source": {"bucket": "sources", "prefix": f"{name}/"}, **changes}
         file = Path(self.environment["REINDEX_CORPORA"]) / f"{name}.yaml"
         file.parent.mkdir(exist_ok=True)
@@ -91,6 +99,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     corpora = tmp_path_factory.mktemp("corpora")
     environment = {"REINDEX_HOME": str(home), "REINDEX_CORPORA": str(corpora), "HF_HUB_OFFLINE": "1", **free_ports()}
     live = LiveStack(home=home, environment=environment)
+    for name, settings in CORPORA.items():
+        live.write_corpus(name, **settings)
     try:
         started = live.command("up")
         assert started.returncode == 0, started.stderr

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from reindex.bulk_load import begin_load, drop_green, finish_load, poll_load
+from reindex.bulk_load import begin_load, call_off_load, finish_load, poll_load
 from reindex.errors import CollectionIsLive, ImportFailed
 from reindex.importers import GrpcImport
 from reindex.naming import collection_name
 from reindex.records import ImportState, chunk_schema
 from reindex.releases import ReleaseFiles
-from reindex.store import ExactStore
+from reindex.store import ExactStore, drop_green
 from tests.fakes import a_corpus, chunk_rows, exact_store, release_files
 
 
@@ -44,6 +44,16 @@ def test_a_load_killed_anywhere_and_repeated_never_doubles_rows() -> None:
     for _ in range(3):
         load(files, store)
     assert store.count_rows(collection) == store.count_distinct_ids(collection) == 3
+
+
+def test_calling_off_one_attempt_leaves_the_next_one_alone() -> None:
+    files, store, collection = assembled()
+    first = begin_load(store, GrpcImport(store), files, a_corpus())
+    second = begin_load(store, GrpcImport(store), files, a_corpus())
+    call_off_load(store, files, first)
+    assert store.count_rows(collection) == 3
+    call_off_load(store, files, second)
+    assert store.collections() == []
 
 
 def test_the_intent_is_recorded_before_the_first_import() -> None:

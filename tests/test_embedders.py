@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from reindex.embedders import embedding_space, find_model, resolve_precision
-from reindex.errors import ModelMissing
+from reindex.embedders import check_window, embedding_space, find_model, resolve_precision
+from reindex.errors import ModelMissing, SettingsError
 from tests.fakes import a_corpus
 
 MODEL = find_model("all-MiniLM-L6-v2")
@@ -53,6 +54,18 @@ def test_what_decides_a_vector_decides_the_space(change: dict[str, object]) -> N
 def test_what_does_not_decide_a_vector_leaves_the_space_alone() -> None:
     usual = embedding_space(a_corpus(), MODEL)
     assert embedding_space(a_corpus(gate={"k": 5}, embedding={"query_prompt": "query: "}), MODEL) == usual
+
+
+@pytest.mark.parametrize(("changes", "fits"), [({}, True), ({"chunks": {"max_tokens": 255}}, False)])
+def test_a_chunk_longer_than_the_model_reads_is_refused(changes: dict[str, object], fits: bool) -> None:
+    with nullcontext() if fits else pytest.raises(SettingsError, match="reads at most 254 beside its prompt"):
+        check_window(a_corpus(**changes), MODEL)
+
+
+def test_the_prompt_takes_its_part_of_the_window() -> None:
+    prompted = a_corpus(embedding={"passage_prompt": "passage: "})
+    with pytest.raises(SettingsError, match="reads at most 252 beside its prompt"):
+        check_window(prompted, MODEL)
 
 
 def test_automatic_precision_is_one_that_the_engine_knows() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from reindex.errors import IndexFailed, Stalled
+from reindex.errors import IndexFailed
 from reindex.index import ReadinessBarrier, warm_up
 from reindex.records import Hit, IndexState, LoadState
 
@@ -97,5 +97,5 @@ def test_an_index_that_failed_is_not_waited_for() -> None:
 
 def test_warm_up_wants_full_answers() -> None:
     assert warm_up(ScriptedStore(), "c", k=10, rows=ROWS, params={})["warm_up_searches"] == 6  # type: ignore[arg-type]
-    with pytest.raises(Stalled, match="came back short"):
+    with pytest.raises(IndexFailed, match="came back short"):
         warm_up(ScriptedStore(answers=3), "c", k=10, rows=ROWS, params={})  # type: ignore[arg-type]

@@ -35,6 +35,22 @@ def test_what_cannot_be_indexed_is_rejected_with_its_reason(key: str, data: byte
     assert "\n" not in caught.value.detail
 
 
+class Panic(BaseException):
+    """As the Rust core's panics are."""
+
+
+@pytest.mark.parametrize("error", [Panic("index out of bounds"), RecursionError("too deep")])
+def test_a_parser_that_breaks_in_a_way_of_its_own_costs_only_its_document(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def breaks(key: str, data: bytes) -> None:
+        raise error
+
+    monkeypatch.setitem(PARSERS, ".md", breaks)
+    with pytest.raises(Rejected, match=f"cannot-be-parsed: {type(error).__name__}"):
+        parse_document("a.md", b"text")
+
+
 def test_a_suffix_is_read_in_any_case() -> None:
     assert parse_document("A.TXT", b"left and right").title == "A.TXT"
 

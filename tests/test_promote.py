@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from reindex.errors import NotVerified, SchemaMismatch
+from reindex.errors import NotVerified, OlderThanLive, SchemaMismatch, Stalled
 from reindex.naming import collection_name
 from reindex.promote import promote_release
 from reindex.records import CollectionInfo
@@ -52,33 +52,59 @@ def test_the_alias_moves_and_the_pointer_says_what_it_replaced() -> None:
 
 def test_promoting_again_after_a_crash_changes_nothing() -> None:
     first, second, store = two_releases()
-    for files in (first, second, second):
-        if files.report("verify") is None:
-            verified(files, store)
+    for files in (first, second):
+        verified(files, store)
         promote(files, store)
-    live, _ = read_live(first.store, STATE_BUCKET, "docs")
-    assert live is not None
-    assert live.release == second.release
+    before = read_live(first.store, STATE_BUCKET, "docs")
+    promote(second, store)
+    assert read_live(first.store, STATE_BUCKET, "docs") == before
 
 
-@pytest.mark.parametrize("fault", ["rebuilt", "gone", "unloaded", "grown"])
+def test_a_release_that_was_listed_before_the_live_one_is_not_promoted() -> None:
+    first, second, store = two_releases()
+    for files in (first, second):
+        verified(files, store)
+    second.write_report("snapshot", 100, {})
+    promote(second, store)
+    with pytest.raises(OlderThanLive, match="promotion goes forward only"):
+        promote(first, store)
+    assert store.resolve_alias("docs") == collection_name("docs", second.release)
+
+
+def test_a_first_promotion_that_cannot_be_recorded_leaves_no_alias() -> None:
+    first, _, store = two_releases()
+    verified(first, store)
+    first.store.write_if_unchanged = lambda *_, **__: False  # type: ignore[method-assign]
+    with pytest.raises(NotVerified, match=r"somebody changed live\.json meanwhile"):
+        promote(first, store)
+    assert store.resolve_alias("docs") is None
+
+
+@pytest.mark.parametrize("fault", ["rebuilt", "gone", "grown"])
 def test_a_collection_that_is_not_the_one_measured_is_not_promoted(fault: str) -> None:
     first, second, store = two_releases()
     verified(first, store)
     promote(first, store)
     collection = verified(second, store)
     if fault == "rebuilt":
-        store.create_collection(collection, dimension=4, index=Index())
         store.held[collection].info = CollectionInfo(name=collection, id=999, dimension=4, metric="IP")
     elif fault == "gone":
         store.drop_collection(collection)
-    elif fault == "unloaded":
-        store.release(collection)
     else:
         store.held[collection].rows = chunk_rows(["to be", "or not", "that"])
     with pytest.raises(NotVerified):
         promote(second, store)
     assert store.resolve_alias("docs") == collection_name("docs", first.release)
+
+
+def test_a_collection_that_a_restart_has_unloaded_is_loaded_and_tried_again() -> None:
+    first, _, store = two_releases()
+    collection = verified(first, store)
+    store.release(collection)
+    with pytest.raises(Stalled, match="not in memory yet"):
+        promote(first, store)
+    promote(first, store)
+    assert store.resolve_alias("docs") == collection
 
 
 def test_readers_are_never_given_another_dimension() -> None:

@@ -37,7 +37,7 @@ def test_a_failure_is_recorded_and_forgotten_when_the_stage_succeeds() -> None:
         run_stage(files, "load", fail)
     failure = files.failure()
     assert failure is not None
-    assert (failure["stage"], failure["error"], failure["will_be_retried"]) == ("load", "ImportFailed", True)
+    assert (failure["stage"], failure["error"]) == ("load", "ImportFailed")
     run_stage(files, "load", lambda: {"rows": 1})
     assert files.failure() is None
 
@@ -63,12 +63,12 @@ def vars_of(pointer: LivePointer) -> dict[str, str]:
     return {name: getattr(pointer, name) for name in pointer.__slots__}
 
 
-def test_releases_are_listed_newest_first() -> None:
+def test_releases_are_found_by_what_they_hold() -> None:
     store = MemoryObjectStore()
-    names = [f"2026010{day}T020000Z_abcd1234" for day in (2, 3, 1)]
-    for name in names:
-        release_files(name, store)
-    assert release_names(store, STATE_BUCKET, "docs") == sorted(names, reverse=True)
+    first, second = (release_files(f"2026010{day}T020000Z_abcd1234", store) for day in (1, 2))
+    store.write(STATE_BUCKET, first.key("import/part-00001.parquet"), b"")
+    assert release_names(store, STATE_BUCKET, "docs") == {first.release, second.release}
+    assert release_names(store, STATE_BUCKET, "docs", holding="/import/") == {first.release}
 
 
 def test_the_report_says_what_failed() -> None:

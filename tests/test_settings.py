@@ -39,6 +39,8 @@ def test_an_unknown_key_is_refused_with_the_file_the_key_and_what_is_allowed() -
         ("chunks: {max_tokens: 2}", "chunks.max_tokens", "16"),
         ("chunks: {max_tokens: 32, overlap_tokens: 32}", "the file", "overlap_tokens must be smaller"),
         ("gate: {min_recall: 2}", "gate.min_recall", "less than or equal to 1"),
+        ("index: {type: HNSW, params: {M: 1, efConstruction: 9}}", "the file", "M lies between 2 and 2048"),
+        ("schedule: every day", "schedule", "'0 2 * * *'"),
         ("promote: perhaps", "promote", "'auto' or 'never'"),
         ("embedding: {precision: int8}", "embedding.precision", "'bfloat16'"),
     ],
@@ -52,6 +54,12 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(addition: str, key: str, 
 @pytest.mark.parametrize("text", ["- a list", "", "name: [", "just text"])
 def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
     assert refusal(text).startswith("docs.yaml: the file: ")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "docs.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(SettingsError, match="is not UTF-8 text"):
+        load_corpus("docs", tmp_path)
 
 
 def test_the_name_in_the_file_must_be_the_file_s() -> None:

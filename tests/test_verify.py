@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from reindex.store import exact_search
 from reindex.verify import (
     Nearest,
     Recall,
+    check_recall,
     choose_queries,
     judge,
     measure_recall,
@@ -60,7 +62,7 @@ def test_neighbours_over_several_files_are_those_over_all_rows() -> None:
     parts = [nearest_in_file(file_of(vectors[i : i + 10], i), queries, returned, k=7, metric="IP") for i in (0, 10, 20)]
     merged = merge_nearest(parts, 7)
     whole = exact_search(vectors, [str(i) for i in range(30)], queries, k=7, metric="IP")
-    assert merged.ids == whole.ids
+    assert merged.scores == pytest.approx(whole.scores, abs=1e-5)
     assert merged.rows == 30
     assert merged.returned_scores[:, 0] == pytest.approx(queries @ vectors[0], abs=1e-5)
     assert merged.returned_scores[:, 1] == pytest.approx(queries @ vectors[29], abs=1e-5)
@@ -68,7 +70,6 @@ def test_neighbours_over_several_files_are_those_over_all_rows() -> None:
 
 def nearest(scores: list[float], returned: list[float], rows: int = 100) -> Nearest:
     return Nearest(
-        ids=[[str(i) for i in range(len(scores))]],
         scores=np.array([scores], "float32"),
         returned_scores=np.array([returned], "float32"),
         rows=rows,
@@ -135,6 +136,21 @@ def test_a_release_that_meets_every_gate_passes() -> None:
 def test_the_gate_is_the_lower_bound_not_the_mean() -> None:
     with pytest.raises(RecallTooLow, match=r"recall@10 is 0\.9900, its lower bound 0\.9850 against a floor of 0\.987"):
         verdict(min_recall=0.987)
+
+
+@pytest.mark.parametrize(("mean", "floor", "is_exact", "passes"), [
+    (1.0, 0.95, True, True),
+    (0.99, 0.95, True, False),
+    (1.0, 0.95, False, False),
+    (1.0, 1.0, True, False),
+])  # fmt: skip
+def test_a_handful_of_notes_passes_only_when_every_answer_is_perfect(
+    mean: float, floor: float, is_exact: bool, passes: bool
+) -> None:
+    bound = wilson_lower_bound(mean, 10, 0.95)
+    few = Recall(k=10, queries=10, mean=mean, bound=bound, confidence=0.95, poor_share=0.0, short_answers=0)
+    with nullcontext() if passes else pytest.raises(RecallTooLow):
+        check_recall(few, Gate(min_recall=floor), is_exact=is_exact)
 
 
 def test_a_tail_of_poor_queries_fails_a_good_mean() -> None:

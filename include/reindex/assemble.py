@@ -39,6 +39,7 @@ def assemble_import(
         name = import_file_name(number)
         count = files.write_table(name, chunk_schema(), _remembering(group, ids))
         written.append({"file": files.key(name), "rows": count})
+        files.show_progress("assemble", {"files": number})
     _check_unique(pa.chunked_array(ids, pa.string()))
     return {"documents": len(documents), "rows": sum(file["rows"] for file in written), "files": written}
 

@@ -6,19 +6,18 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from reindex.errors import CollectionIsLive
 from reindex.importers import Importer
 from reindex.naming import collection_name
 from reindex.records import ImportJob, Progress
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus
-from reindex.store import VectorStore
+from reindex.store import VectorStore, drop_green
 
 _JOBS_FILE = "load_jobs.json"
 
 
-def begin_load(store: VectorStore, importer: Importer, files: ReleaseFiles, corpus: Corpus) -> None:
-    """Create the release's collection, indexes declared first, and hand its files to the server.
+def begin_load(store: VectorStore, importer: Importer, files: ReleaseFiles, corpus: Corpus) -> int:
+    """Create the release's collection, indexes declared first, hand its files over, return the collection's id.
 
     What an earlier attempt left is dropped: nobody can tell whether its imports went through.
     """
@@ -31,6 +30,16 @@ def begin_load(store: VectorStore, importer: Importer, files: ReleaseFiles, corp
     wanted: list[dict[str, Any]] = files.needed_report("assemble")["files"]
     jobs = [importer.submit(collection, file["file"], file["rows"]) for file in wanted]
     files.write_json(_JOBS_FILE, {**intent, "jobs": [asdict(job) for job in jobs]})
+    created = store.describe(collection)
+    return created.id if created else 0
+
+
+def call_off_load(store: VectorStore, files: ReleaseFiles, collection_id: int) -> None:
+    """Drop the collection of one attempt: that is how an import is cancelled. A later attempt's is left alone."""
+    collection = collection_name(files.corpus_name, files.release)
+    found = store.describe(collection)
+    if found and found.id == collection_id:
+        drop_green(store, collection)
 
 
 def poll_load(importer: Importer, files: ReleaseFiles) -> Progress:
@@ -46,15 +55,6 @@ def finish_load(store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
     loaded = [{"file": job.file, "rows": job.rows, "imported": rows} for job, rows in zip(jobs, imported, strict=True)]
     facts = {"collection": collection, "files": loaded, "rows": sum(imported)}
     return files.write_report("load", started_at, facts)
-
-
-def drop_green(store: VectorStore, collection: str) -> None:
-    """Drop a collection that no alias names; raise CollectionIsLive for one that readers may be using."""
-    if store.describe(collection) is None:
-        return
-    if aliases := store.aliases_of(collection):
-        raise CollectionIsLive(collection, aliases)
-    store.drop_collection(collection)
 
 
 def _recorded(files: ReleaseFiles) -> tuple[str, float, list[ImportJob]]:

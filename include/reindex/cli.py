@@ -21,7 +21,7 @@ from reindex.embedders import find_model, load_embedder
 from reindex.errors import NothingToPut, NotLive, ReindexError, SettingsError
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
-from reindex.naming import alias_name, collection_name, dag_id
+from reindex.naming import alias_name, collection_name, collection_release, dag_id
 from reindex.records import stored_columns
 from reindex.releases import STAGES, ReleaseFiles, read_live, release_names, release_report
 from reindex.runs import Airflow, Run
@@ -98,7 +98,7 @@ def put(corpus: CorpusName, paths: list[Path], as_json: AsJson = False) -> None:
     there = {found.key: found.etag.strip('"') for found in objects.list_objects(source.bucket, source.prefix)}
     changed = {key: file for key, file in wanted.items() if there.get(key) != _md5(file)}
     with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
-        list(pool.map(lambda item: objects.write(source.bucket, item[0], item[1].read_bytes()), changed.items()))
+        list(pool.map(lambda item: objects.upload(source.bucket, *item), changed.items()))
     facts = {
         "corpus": corpus,
         "files": len(wanted),
@@ -120,7 +120,7 @@ def run(
     settings = _corpus(corpus)
     _check_bucket(settings)
     with closing(Airflow(airflow_connection(_environment()))) as airflow:
-        started = airflow.trigger(dag_id(corpus), conf={"promote": promote} if promote else {})
+        started = airflow.trigger(dag_id(corpus), conf={"promote": promote or settings.promote})
         files = _files(corpus, started.release)
         _follow(airflow, started, files, quiet=as_json)
     report = release_report(files)
@@ -137,7 +137,7 @@ def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
         live = store.resolve_alias(alias_name(corpus))
     rows = [
         _release_row(release_report(ReleaseFiles(objects, bucket, corpus, name)), collections, live)
-        for name in release_names(objects, bucket, corpus)
+        for name in sorted(release_names(objects, bucket, corpus), reverse=True)
     ]
     if as_json:
         _print_json(rows)
@@ -159,10 +159,11 @@ def search(
     """Search the corpus through its alias, as its readers do."""
     _corpus(corpus)
     alias = alias_name(corpus)
-    live, _ = read_live(_objects(), state_bucket(_environment()), corpus)
-    if live is None:
+    with MilvusStore(milvus_connection(_environment())) as store:
+        release = collection_release(corpus, store.resolve_alias(alias) or "")
+    if release is None:
         raise NotLive(alias)
-    made_with = _files(corpus, live.release).corpus()
+    made_with = _files(corpus, release).corpus()
     embedder = load_embedder(made_with.embedding, find_model(made_with.embedding.model), threads=os.cpu_count() or 1)
     vector = embedder.embed([made_with.embedding.query_prompt + text])[0].tolist()
     params = INDEX_TYPES[made_with.index.type].search_params(k)
@@ -236,9 +237,7 @@ def _stage_line(files: ReleaseFiles, stage: str) -> str:
 
 
 def _progress(files: ReleaseFiles, stage: str) -> str:
-    progress = files.progress() or {}
-    counts = progress.get("counts", {}) if progress.get("stage") == stage else {}
-    return "".join(f", {count:,} {name}" for name, count in counts.items())
+    return "".join(f", {count:,} {name}" for name, count in files.progress(stage).items())
 
 
 def _corpus_row(name: str) -> dict[str, Any]:
@@ -273,7 +272,11 @@ def _release_state(report: dict[str, Any], collections: set[str], live: str | No
         return "live"
     if report["promoted"]:
         return "retained" if collection in collections else "retired"
-    return "failed" if report["failed"] else "green"
+    if report["failed"]:
+        return "failed"
+    if "verify" in report["seconds"]:
+        return "green" if collection in collections else "dropped"
+    return "unfinished"
 
 
 def _files_by_key(paths: list[Path], prefix: str) -> dict[str, Path]:
@@ -334,10 +337,13 @@ def _print_report(report: dict[str, Any]) -> None:
         f"recall@{recall['k']}": f"{recall['mean']:.4f}, lower bound {recall['bound']:.4f} "
         f"at {recall['confidence']:.0%} over {recall['queries']:,} queries",
         "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items()),
+        "note": "Milvus searches so few rows one by one: recall says nothing about the index"
+        if report["searched_row_by_row"]
+        else "",
         "collection": report["collection"],
         "alias": report["alias"] or "not moved: the release stays green",
     }
-    for name, value in lines.items():
+    for name, value in ((name, value) for name, value in lines.items() if value):
         _out.print(f"{name:<11} {value}", soft_wrap=True)
 
 

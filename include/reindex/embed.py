@@ -10,6 +10,7 @@ import os
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from reindex.chunk import Chunker
 from reindex.embedders import Model, load_embedder
-from reindex.errors import NoDocumentIndexed
+from reindex.errors import AccessRefused, NoDocumentIndexed, ServiceUnavailable
 from reindex.naming import content_hash
 from reindex.parse import Rejected, parse_document
 from reindex.parts import EmbeddingStore
@@ -32,6 +33,7 @@ REJECTS_FILE = "rejects.parquet"
 PART_DOCUMENTS = 64
 # Fetching waits for the store, not for the processor.
 _FETCH_THREADS = 8
+_FETCH_ATTEMPTS = 3
 # Search on the same host comes first.
 _NICENESS = 10
 
@@ -145,24 +147,32 @@ def finish_embedding(
     }
 
 
-def _fetch(store: ObjectStore, bucket: str, row: dict[str, Any]) -> bytes | None:
+def _fetch(store: ObjectStore, bucket: str, row: dict[str, Any]) -> bytes | Rejected:
+    """Return an object's bytes, or why it has none for us: neither a lock nor a deletion stops the others."""
+    try:
+        data = _read_patiently(store, bucket, row)
+    except AccessRefused as error:
+        return Rejected(RejectReason.LOCKED, error.detail)
+    return Rejected(RejectReason.GONE, "deleted or replaced since the snapshot") if data is None else data
+
+
+def _read_patiently(store: ObjectStore, bucket: str, row: dict[str, Any]) -> bytes | None:
+    # boto3 repeats a request that was refused, not an answer that broke off.
+    for _ in range(_FETCH_ATTEMPTS - 1):
+        with suppress(ServiceUnavailable):
+            return store.read(bucket, row["key"], version=row["version"], etag=row["etag"])
     return store.read(bucket, row["key"], version=row["version"], etag=row["etag"])
 
 
-def _prepare(row: dict[str, Any], data: bytes | None, chunker: Chunker) -> dict[str, Any]:
+def _prepare(row: dict[str, Any], data: bytes | Rejected, chunker: Chunker) -> dict[str, Any]:
     facts = {name: row[name] for name in ("key", "version", "etag", "bytes")}
-    empty = {"content": "", "tokens": 0, "passages": []}
-    if data is None:
-        return {
-            **facts,
-            **empty,
-            "reason": RejectReason.GONE,
-            "detail": "deleted or replaced since the snapshot",
-        }
     try:
+        if isinstance(data, Rejected):
+            raise data
         passages = chunker.chunk_document(row["key"], parse_document(row["key"], data))
     except Rejected as rejected:
-        return {**facts, **empty, "reason": rejected.reason, "detail": rejected.detail}
+        nothing = {"content": "", "tokens": 0, "passages": []}
+        return {**facts, **nothing, "reason": rejected.reason, "detail": rejected.detail}
     tokens = chunker.count_tokens([passage.text for passage in passages])
     return {
         **facts,

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from reindex.errors import ModelMissing
+from reindex.errors import ModelMissing, SettingsError
 from reindex.naming import space_fingerprint
 from reindex.parse import PARSER_VERSION
 from reindex.settings import Corpus, Embedding
@@ -32,10 +32,11 @@ _WEIGHT_FILES = ("*.safetensors", "*.bin", "tokenizer.json", "modules.json", "*/
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model's files, the length of its vectors and the digest of everything that decides them."""
+    """A model's files, the length of its vectors, the tokens it reads at once, the digest of what decides a vector."""
 
     folder: Path
     dimension: int
+    window: int
     digest: str
 
     @property
@@ -55,7 +56,22 @@ def find_model(name: str) -> Model:
     Raises ModelMissing. Loads no weights: Airflow's processes ask too.
     """
     folder = _model_folder(name)
-    return Model(folder=folder, dimension=_dimension(folder), digest=_digest(folder))
+    return Model(folder=folder, dimension=_dimension(folder), window=_window(folder), digest=_digest(folder))
+
+
+def check_window(corpus: Corpus, model: Model) -> None:
+    """Raise SettingsError if the longest chunk, its prompt and the two end marks are more than the model reads.
+
+    The model would cut what is over its window without a word.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model.tokenizer_file))
+    tokenizer.no_padding()
+    limit = model.window - len(tokenizer.encode(corpus.embedding.passage_prompt).ids)
+    if corpus.chunks.max_tokens > limit:
+        problem = f"is {corpus.chunks.max_tokens}, but {corpus.embedding.model} reads at most {limit} beside its prompt"
+        raise SettingsError(f"corpus {corpus.name}", "chunks.max_tokens", problem)
 
 
 def load_embedder(embedding: Embedding, model: Model, *, threads: int) -> Embedder:
@@ -146,6 +162,10 @@ def _dimension(folder: Path) -> int:
             if key in content:
                 return int(content[key])
     raise ModelMissing(str(folder), "its modules declare no dimension")
+
+
+def _window(folder: Path) -> int:
+    return int(_json(folder / "sentence_bert_config.json", folder)["max_seq_length"])
 
 
 def _json(file: Path, folder: Path) -> Any:

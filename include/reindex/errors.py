@@ -3,6 +3,7 @@
 ReindexError
 ├── TransientError          try again: the next attempt may well succeed
 │   ├── ServiceUnavailable      a server does not answer
+│   ├── ServerError             a server answers, with an error of its own
 │   ├── ImportFailed            Milvus gave an import up
 │   ├── IndexFailed             Milvus gave an index up
 │   ├── JobFailed               a Ray job died without giving a reason of its own
@@ -26,6 +27,7 @@ ReindexError
     ├── TooManyRejects          more documents rejected than the corpus allows
     ├── RecallTooLow            the index misses too many true neighbours
     ├── NotVerified             a release that nobody measured, or that changed since
+    ├── OlderThanLive           what is live was listed later than this release
     ├── NotLive                 the alias has no collection yet
     ├── InvalidQuery            a search that Milvus cannot read
     ├── RunRefused              the DAG cannot be triggered as asked
@@ -70,6 +72,15 @@ class ServiceUnavailable(TransientError):
             f"{self.service} does not answer at {self.address} ({self.detail}); "
             "see `reindex status`, and start the stack with `reindex up`"
         )
+
+
+class ServerError(TransientError):
+    def __init__(self, service: str, address: str, detail: str) -> None:
+        super().__init__(service, address, detail)
+        self.service, self.address, self.detail = service, address, detail
+
+    def __str__(self) -> str:
+        return f"{self.service} at {self.address} says: {self.detail}; its log may say more"
 
 
 class ImportFailed(TransientError):
@@ -296,6 +307,18 @@ class NotVerified(TerminalError):
 
     def __str__(self) -> str:
         return f"release {self.release} cannot be promoted: {self.problem}; the alias stays where it was: run again"
+
+
+class OlderThanLive(TerminalError):
+    def __init__(self, release: str, live: str) -> None:
+        super().__init__(release, live)
+        self.release, self.live = release, live
+
+    def __str__(self) -> str:
+        return (
+            f"release {self.release} lists the bucket as it was before {self.live}, which is live: "
+            "promotion goes forward only, so the alias stays where it is; start a new run"
+        )
 
 
 class NotLive(TerminalError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reindex.errors import IndexFailed, Stalled
+from reindex.errors import IndexFailed
 from reindex.records import IndexState, LoadState, Progress
 from reindex.store import VectorStore
 
@@ -71,10 +71,10 @@ def what_is_not_loaded(state: LoadState | None, rows: int) -> str:
 
 
 def warm_up(store: VectorStore, collection: str, *, k: int, rows: int, params: dict[str, int]) -> dict[str, Any]:
-    """Search for some of the collection's own vectors until every answer is full; raise Stalled if one is not."""
+    """Search for some of the collection's own vectors until every answer is full; raise IndexFailed if one is not."""
     vectors = store.sample_vectors(collection, _WARM_UP_QUERIES)
     for _ in range(_WARM_UP_ROUNDS):
         answers = store.search(collection, vectors, k=k, params=params)
         if not answers or any(len(answer) < min(k, rows) for answer in answers):
-            raise Stalled("index", 0, f"warm-up searches of {collection} came back short")
+            raise IndexFailed(collection, "warm-up searches came back short")
     return {"rows": rows, "warm_up_searches": _WARM_UP_ROUNDS * len(vectors)}

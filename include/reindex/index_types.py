@@ -9,9 +9,9 @@ Params = dict[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexType:
-    """What the server needs to build one kind of index (`build`) and to search it (`search`)."""
+    """What the server needs to build one kind of index, with the values it takes, and to search it."""
 
-    build: tuple[str, ...]
+    build: dict[str, range]
     search: Params
 
     def search_params(self, k: int) -> Params:
@@ -20,7 +20,7 @@ class IndexType:
 
 
 INDEX_TYPES = {
-    "FLAT": IndexType(build=(), search={}),
-    "HNSW": IndexType(build=("M", "efConstruction"), search={"ef": 100}),
-    "IVF_FLAT": IndexType(build=("nlist",), search={"nprobe": 32}),
+    "FLAT": IndexType(build={}, search={}),
+    "HNSW": IndexType(build={"M": range(2, 2049), "efConstruction": range(1, 65_537)}, search={"ef": 100}),
+    "IVF_FLAT": IndexType(build={"nlist": range(1, 65_537)}, search={"nprobe": 32}),
 }

@@ -28,7 +28,8 @@ from reindex.embed import (
     prepare_documents,
 )
 from reindex.embedders import embedding_space, find_model, load_embedder
-from reindex.errors import JobFailed, ReindexError, TerminalError
+from reindex.errors import JobFailed, ReindexError, Stalled, TerminalError
+from reindex.index import ReadinessBarrier
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
 from reindex.naming import collection_name
@@ -58,6 +59,9 @@ from reindex.verify import (
 _LOG = logging.getLogger("reindex")
 # Objects that one task fetches, parses and chunks at once.
 _PREPARE_DOCUMENTS = 8
+# Less than a whole one: a machine with a single processor must still prepare documents beside it.
+_WRITER_CPUS = 0.75
+_LOAD_SECONDS = 600.0
 # A task that mostly waits for the store and for Rust code.
 _PREPARE_CPUS = 0.25
 
@@ -74,8 +78,7 @@ class Job:
 
 def embed(job: Job) -> dict[str, Any]:
     """Fetch, parse, chunk, embed and write what the plan asks for and no part of the release holds yet."""
-    import ray
-
+    ray = _connected_ray()
     processors = int(ray.cluster_resources()["CPU"])
     # One processor stays free for what feeds the writers: without it nothing moves (ray-project/ray#44687).
     writers = max(1, processors - 1)
@@ -99,7 +102,7 @@ def embed(job: Job) -> dict[str, Any]:
                 compute=ray.data.ActorPoolStrategy(size=writers),
                 batch_size=PART_DOCUMENTS,
                 batch_format="pyarrow",
-                num_cpus=1,
+                num_cpus=_WRITER_CPUS,
             )
         )
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -130,8 +133,8 @@ def verify(job: Job) -> dict[str, Any]:
 
 
 def _verify(job: Job, store: MilvusStore, collection: str) -> dict[str, Any]:
-    import ray
-
+    ray = _connected_ray()
+    _wait_until_loaded(job, store, collection)
     gate, index = job.corpus.gate, job.corpus.index
     import_files = [file["file"] for file in job.files.needed_report("assemble")["files"]]
     queries = _query_vectors(job, import_files)
@@ -139,7 +142,11 @@ def _verify(job: Job, store: MilvusStore, collection: str) -> dict[str, Any]:
     returned = search_all(store, collection, queries, k=gate.k, params=params)
     search_file = ray.remote(num_cpus=1)(_nearest)
     shared = ray.put((queries, returned))
-    found = ray.get([search_file.remote(job, file, shared) for file in import_files])
+    searches = [search_file.remote(job, file, shared) for file in import_files]
+    found = []
+    for search in searches:
+        found.append(ray.get(search))
+        job.files.show_progress("verify", {"files": len(found)})
     nearest = merge_nearest(found, gate.k)
     recall = measure_recall(nearest, returned, k=gate.k, confidence=gate.confidence)
     ledger = draw_ledger(
@@ -152,6 +159,26 @@ def _verify(job: Job, store: MilvusStore, collection: str) -> dict[str, Any]:
     described = store.describe(collection)
     measured = judge(job.files, gate, recall, ledger, collection_id=described.id if described else 0)
     return {**measured, "search_params": params}
+
+
+def _connected_ray() -> Any:
+    """Return Ray, connected to the cluster that runs this job; only the stages that spread work wait for it."""
+    import ray
+
+    ray.init()
+    return ray
+
+
+def _wait_until_loaded(job: Job, store: MilvusStore, collection: str) -> None:
+    """Bring a collection back that an earlier verdict has unloaded: the task may be cleared and tried again."""
+    if store.load_state(collection).loaded:
+        return
+    barrier = ReadinessBarrier(store, collection, job.files.needed_report("load")["rows"])
+    deadline = time.monotonic() + _LOAD_SECONDS
+    while not (progress := barrier.poll()).done:
+        if time.monotonic() > deadline:
+            raise Stalled("verify", _LOAD_SECONDS, progress.message)
+        time.sleep(1)
 
 
 def _nearest(job: Job, file: str, shared: tuple[Any, list[list[str]]]) -> Nearest:
@@ -204,8 +231,6 @@ JOBS: dict[str, Callable[[Job], dict[str, Any]]] = {"embed": embed, "assemble": 
 
 def main() -> int:
     """Run one stage of one release; its failure is in the release's files when this returns 1."""
-    import ray
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(prog="python -m reindex.jobs")
     parser.add_argument("stage", choices=sorted(JOBS))
@@ -215,7 +240,6 @@ def main() -> int:
     s3 = s3_connection(os.environ)
     files = ReleaseFiles(ObjectStore(s3), state_bucket(os.environ), asked.corpus, asked.release)
     job = Job(files=files, corpus=files.corpus(), s3=s3, milvus=milvus_connection(os.environ))
-    ray.init(log_to_driver=True)
     try:
         report = run_stage(files, asked.stage, lambda: _own_errors(asked.stage, JOBS[asked.stage], job))
     except ReindexError:

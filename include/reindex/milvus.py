@@ -17,6 +17,7 @@ from reindex.errors import (
     AliasTaken,
     InvalidQuery,
     ReindexError,
+    ServerError,
     ServiceUnavailable,
     UnsupportedServer,
 )
@@ -148,6 +149,10 @@ class MilvusStore:
         with self._translated():
             point(collection, alias, timeout=_CALL_SECONDS)
 
+    def remove_alias(self, alias: str) -> None:
+        with self._translated():
+            self._client.drop_alias(alias, timeout=_CALL_SECONDS)
+
     def submit_import(self, collection: str, file: str) -> str:
         handler = self._client._get_connection()  # noqa: SLF001 - the client itself has no gRPC import
         # Unwrapped: pymilvus would send it again when the answer is lost, and the rows would double.
@@ -259,14 +264,23 @@ class MilvusStore:
 
     def _own(self, error: Exception) -> ReindexError:
         detail = " ".join(str(getattr(error, "message", error)).split())
-        for beginning, kind in _ERRORS:
-            if beginning in detail.lower():
-                return kind(detail) if kind is InvalidQuery else AccessRefused("Milvus", self._address, detail)
-        return ServiceUnavailable("Milvus", self._address, detail)
+        if isinstance(error, grpc.RpcError):
+            return ServiceUnavailable("Milvus", self._address, detail)
+        kind = next((kind for words, kind in _ERRORS if words in detail.lower()), ServerError)
+        return InvalidQuery(detail) if kind is InvalidQuery else kind("Milvus", self._address, detail)
 
 
-# Milvus 2.3 tells these apart in words only.
+# Milvus 2.3 tells these apart in words only; pymilvus says the first three when nobody answers.
 _ERRORS: tuple[tuple[str, type[ReindexError]], ...] = (
+    ("fail connecting", ServiceUnavailable),
+    ("retry timeout", ServiceUnavailable),
+    ("retry run out", ServiceUnavailable),
+    # A server that has just been started again.
+    ("node not match", ServiceUnavailable),
+    ("unrecoverable error", ServiceUnavailable),
+    ("find no available", ServiceUnavailable),
+    ("not ready", ServiceUnavailable),
+    ("not available", ServiceUnavailable),
     ("auth check failure", AccessRefused),
     ("unauthenticated", AccessRefused),
     ("cannot parse expression", InvalidQuery),

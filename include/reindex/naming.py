@@ -27,16 +27,13 @@ def alias_name(corpus: str) -> str:
 
 
 def dag_id(corpus: str) -> str:
-    return f"reindex_{corpus.replace('-', '_')}"
+    """Return the corpus's DAG; a name that is no corpus name gets dots for what it should not have."""
+    return f"reindex_{re.sub(r'[^a-z0-9-]', '.', corpus).replace('-', '_')}"
 
 
 def release_name(as_of: datetime, run_id: str) -> str:
     """Return `<as_of, UTC, compact>_<hash of the run id>`: a retry of a run finds its own work under it."""
     return f"{as_of.astimezone(UTC).strftime(_AS_OF)}_{_digest(run_id.encode(), size=4)}"
-
-
-def release_as_of(release: str) -> datetime:
-    return datetime.strptime(release.split("_", 1)[0], _AS_OF).replace(tzinfo=UTC)
 
 
 def collection_name(corpus: str, release: str) -> str:

@@ -36,7 +36,12 @@ def parse_document(key: str, data: bytes) -> ParsedDocument:
     parser = PARSERS.get(suffix)
     if parser is None:
         raise Rejected(RejectReason.UNSUPPORTED, f"no parser for {suffix or 'a name without a suffix'}")
-    document = parser(key, data)
+    try:
+        document = parser(key, data)
+    except (Rejected, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the Rust core is no Exception
+        raise Rejected(RejectReason.BROKEN, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     if not any(page.text.strip() for page in document.pages):
         raise Rejected(RejectReason.EMPTY, "the document holds no text")
     return document

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from reindex.embedders import Model
+from reindex.embedders import Model, check_window
 from reindex.records import PLAN_SCHEMA, Action, CollectionInfo
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus
@@ -18,8 +18,12 @@ _SNAPSHOT_FILE = "snapshot.parquet"
 
 
 def plan_release(files: ReleaseFiles, corpus: Corpus, model: Model, live: CollectionInfo | None) -> dict[str, Any]:
-    """Write the plan; raise SchemaMismatch before anything is spent if readers of the live index would break."""
-    check_readers_stay(live, dimension=model.dimension, metric=corpus.index.metric)
+    """Write the plan; raise SchemaMismatch or SettingsError before anything is spent.
+
+    Readers of the live index must not break, and no chunk may be longer than the model reads.
+    """
+    check_window(corpus, model)
+    check_readers_stay(live, model.dimension, corpus.index.metric)
     documents = files.write_table(PLAN_FILE, PLAN_SCHEMA, _planned(files.read_batches(_SNAPSHOT_FILE)))
     return {"documents": documents, Action.EMBED.value: documents, "dimension": model.dimension}
 

@@ -1,6 +1,6 @@
 """What the stages hand to each other: frozen records, and the tables' Arrow schemas.
 
-One field of `Chunk` is one column of the parts, of the import files and of the collection.
+One field of `Passage` or `Chunk` is one column of the parts, of the import files and of the collection.
 """
 
 from __future__ import annotations
@@ -22,19 +22,27 @@ def _text(max_bytes: int) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """One passage as readers find it. Page 0 means that the format has no pages; `start` counts characters
-    from the beginning of the page, or of the document's text where there are none.
+class Passage:
+    """One piece of a document, as the chunker cuts it: a field here is a column everywhere.
+
+    Page 0 means that the format has no pages; `start` counts characters from the beginning of the page, or of the
+    document's text where there are none.
     """
 
     id: str = _text(32)
-    document: str = _text(1024)
     title: str = _text(1024)
     section: str = _text(2048)
     page: int
     position: int
     start: int
     text: str = _text(16_384)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk(Passage):
+    """A passage as readers find it: with the key of its document, and its vector."""
+
+    document: str = _text(1024)
     vector: list[float]
 
 
@@ -111,7 +119,7 @@ class RejectReason(StrEnum):
     UNSUPPORTED = "unsupported-format"
     BROKEN = "cannot-be-parsed"
     EMPTY = "no-text"
-    NAME_TOO_LONG = "name-too-long"
+    LOCKED = "cannot-be-read"
     GONE = "gone-since-the-snapshot"
 
 
@@ -128,19 +136,6 @@ class ParsedDocument:
     title: str
     pages: tuple[Page, ...]
     is_markdown: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """One chunk of a document before it has a vector; the fields are those of `Chunk`."""
-
-    id: str
-    title: str
-    section: str
-    page: int
-    position: int
-    start: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

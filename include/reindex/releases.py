@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from reindex.errors import ReindexError, TransientError, UnknownRelease
+from reindex.errors import ReindexError, UnknownRelease
 from reindex.naming import corpus_prefix, release_prefix
 from reindex.settings import Corpus, read_corpus
 from reindex.storage import ObjectStore
@@ -71,11 +72,14 @@ class ReleaseFiles:
             {
                 "stage": stage,
                 "at": datetime.now(UTC).isoformat(),
-                "will_be_retried": isinstance(error, TransientError),
                 "message": str(error),
                 **error.to_record(),
             },
         )
+
+    def forget_failure(self) -> None:
+        """A new attempt begins: what stopped the last one is not to be taken for its own."""
+        self.store.delete(self.bucket, self.key(_FAILURE_FILE))
 
     def failure(self) -> dict[str, Any] | None:
         """Return the last failure, unless its stage has since been finished."""
@@ -84,10 +88,15 @@ class ReleaseFiles:
 
     def show_progress(self, stage: str, counts: dict[str, int]) -> None:
         """Tell whoever watches where a stage stands; nothing is decided by it."""
-        self.write_json(_PROGRESS_FILE, {"stage": stage, "counts": counts})
+        with suppress(ReindexError):
+            self.write_json(_PROGRESS_FILE, {"stage": stage, "counts": counts})
 
-    def progress(self) -> dict[str, Any] | None:
-        return self.read_json(_PROGRESS_FILE)
+    def progress(self, stage: str) -> dict[str, int]:
+        """Return how far a stage is, in counts by name; empty if it has not said so."""
+        with suppress(ReindexError):
+            progress = self.read_json(_PROGRESS_FILE) or {}
+            return dict(progress["counts"]) if progress.get("stage") == stage else {}
+        return {}
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         return self.store.read_json(self.bucket, self.key(name))
@@ -132,6 +141,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "rejected_by_reason": embed.get("rejected_by_reason", {}),
         "rows": reports.get("load", {}).get("rows"),
         "recall": measured.get("recall"),
+        "searched_row_by_row": measured.get("searched_row_by_row"),
         "alias": promote.get("alias"),
         "collection": reports.get("load", {}).get("collection"),
         "promoted": "promote" in reports,
@@ -178,11 +188,11 @@ def write_live(store: ObjectStore, bucket: str, corpus: str, pointer: LivePointe
     return store.write_if_unchanged(bucket, _live_key(corpus), data, etag=etag)
 
 
-def release_names(store: ObjectStore, bucket: str, corpus: str) -> list[str]:
-    """Return the corpus's releases, newest `as_of` first."""
+def release_names(store: ObjectStore, bucket: str, corpus: str, *, holding: str = "/") -> set[str]:
+    """Return the corpus's releases that have a file with `holding` in its path."""
     prefix = f"{corpus_prefix(corpus)}/releases/"
-    found = {key.removeprefix(prefix).split("/", 1)[0] for key in store.keys(bucket, prefix)}
-    return sorted(found, reverse=True)
+    keys = (key.removeprefix(prefix) for key in store.keys(bucket, prefix))
+    return {key.split("/", 1)[0] for key in keys if holding in key}
 
 
 def _live_key(corpus: str) -> str:

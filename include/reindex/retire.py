@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from reindex.naming import collection_release
-from reindex.releases import ReleaseFiles
+from reindex.releases import ReleaseFiles, release_names
 from reindex.settings import Retention
-from reindex.store import VectorStore
+from reindex.store import VectorStore, drop_green
 
 # A run that has not been promoted by now is not going to be: its collection only takes room.
 _UNFINISHED = timedelta(hours=24)
@@ -36,15 +36,14 @@ class Standing:
 def retire_releases(store: VectorStore, files: ReleaseFiles, retention: Retention) -> dict[str, Any]:
     """Unload what is kept only to go back to, drop what is not kept, and delete its import files."""
     collections = {collection_release(files.corpus_name, name): name for name in store.collections()}
-    standings = [
-        s for release, name in collections.items() if release and (s := _standing(store, files, release, name))
-    ]
+    names = release_names(files.store, files.bucket, files.corpus_name, holding="/import/") | collections.keys()
+    standings = [s for name in sorted(filter(None, names)) if (s := _standing(store, files, name, collections))]
     fates = decide(standings, retention, now=datetime.now(UTC))
     for release, fate in fates.items():
-        if fate is Fate.UNLOAD:
+        if fate is Fate.UNLOAD and release in collections:
             store.release(collections[release])
         if fate is Fate.DROP:
-            _drop(store, files, release, collections[release])
+            _drop(store, files, release, collections.get(release))
     return {fate.value: sorted(name for name, given in fates.items() if given is fate) for fate in Fate}
 
 
@@ -71,7 +70,9 @@ def _fate(standing: Standing, replaced_at: datetime | None, kept: set[str], grac
     return Fate.UNLOAD if standing.release in kept else Fate.DROP
 
 
-def _standing(store: VectorStore, files: ReleaseFiles, release: str, collection: str) -> Standing | None:
+def _standing(
+    store: VectorStore, files: ReleaseFiles, release: str, collections: dict[str | None, str]
+) -> Standing | None:
     of = ReleaseFiles(files.store, files.bucket, files.corpus_name, release)
     begun, promoted = of.report("snapshot"), of.report("promote")
     if begun is None:
@@ -81,12 +82,14 @@ def _standing(store: VectorStore, files: ReleaseFiles, release: str, collection:
         release=release,
         begun=datetime.fromisoformat(begun["started_at"]),
         promoted=datetime.fromisoformat(promoted["started_at"]) if promoted else None,
-        is_live=bool(store.aliases_of(collection)),
+        is_live=release in collections and bool(store.aliases_of(collections[release])),
     )
 
 
-def _drop(store: VectorStore, files: ReleaseFiles, release: str, collection: str) -> None:
-    store.drop_collection(collection)
+def _drop(store: VectorStore, files: ReleaseFiles, release: str, collection: str | None) -> None:
+    """Delete the files first: the collection is what a later attempt would find the rest by."""
     of = ReleaseFiles(files.store, files.bucket, files.corpus_name, release)
     for key in files.store.keys(files.bucket, of.key("import/")):
         files.store.delete(files.bucket, key)
+    if collection:
+        drop_green(store, collection)

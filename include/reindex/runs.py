@@ -18,6 +18,7 @@ from reindex.settings import AirflowConnection
 _TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 _NEW_DAG_SECONDS = 90.0
+_OUTAGE_SECONDS = 60.0
 _ENDED = {"success", "failed"}
 
 
@@ -77,11 +78,18 @@ class Airflow:
 
     def follow(self, run: Run) -> Iterator[RunState]:
         """Yield where the run stands, about once a second, until it has ended."""
+        answered_at = time.monotonic()
         while True:
-            state = self.state(run)
-            yield state
-            if state.has_ended:
-                return
+            try:
+                state = self.state(run)
+                answered_at = time.monotonic()
+                yield state
+                if state.has_ended:
+                    return
+            except ServiceUnavailable:
+                # The run goes on while the API server is started again.
+                if time.monotonic() - answered_at > _OUTAGE_SECONDS:
+                    raise
             time.sleep(_POLL_SECONDS)
 
     def failure(self, run: Run, state: RunState) -> RunFailed:
@@ -89,7 +97,8 @@ class Airflow:
         stage = next((name for name in STAGES if state.stages.get(name) == "failed"), "the run")
         path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}/taskInstances/{stage}"
         tries = self._send("GET", path).json().get("try_number", 1) if stage in STAGES else 0
-        log = self._send("GET", f"{path}/logs/{tries}", params={"full_content": True}).json() if tries else {}
+        asked = f"{path}/logs/{tries}"
+        log = self._send("GET", asked, missing_is_fine=True, params={"full_content": True}).json() if tries else {}
         reason = _last_exception(log.get("content", [])) or f"see the task's log in Airflow at {self._address}"
         return RunFailed(run.release, stage, reason)
 
@@ -123,6 +132,6 @@ def _last_exception(events: list[Any]) -> str:
     for event in reversed(events):
         details = event.get("error_detail") if isinstance(event, dict) else None
         if details:
-            last = details[-1] if isinstance(details, list) else details
+            last = details[0] if isinstance(details, list) else details
             return " ".join(str(last.get("exc_value", "")).split())
     return ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
+from croniter import croniter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reindex.errors import SettingsError, UnknownCorpus
@@ -23,6 +24,12 @@ MAX_CHUNK_TOKENS = 254  # all-MiniLM-L6-v2 reads 256 tokens, two of which mark t
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _cron(schedule: str | None) -> str | None:
+    if schedule is not None and not croniter.is_valid(schedule):
+        raise ValueError("is no cron expression, as in '0 2 * * *'; null: only when asked")
+    return schedule
 
 
 class Source(_Section):
@@ -81,7 +88,7 @@ class Corpus(_Section):
 
     name: Annotated[str, AfterValidator(check_corpus_name)]
     source: Source
-    schedule: str | None = None
+    schedule: Annotated[str | None, AfterValidator(_cron)] = None
     chunks: Chunks = Chunks()
     embedding: Embedding = Embedding()
     index: Index = Index()
@@ -93,9 +100,12 @@ class Corpus(_Section):
     def _fits_together(self) -> Corpus:
         if self.chunks.overlap_tokens >= self.chunks.max_tokens:
             raise ValueError("chunks.overlap_tokens must be smaller than chunks.max_tokens")
-        needed = set(INDEX_TYPES[self.index.type].build)
-        if set(self.index.params) != needed:
-            raise ValueError(f"index.params of {self.index.type} are exactly: {', '.join(sorted(needed)) or 'none'}")
+        needed = INDEX_TYPES[self.index.type].build
+        if set(self.index.params) != set(needed):
+            raise ValueError(f"index.params of {self.index.type} are exactly: {', '.join(needed) or 'none'}")
+        for name, value in self.index.params.items():
+            if value not in needed[name]:
+                raise ValueError(f"index.params.{name} lies between {needed[name][0]} and {needed[name][-1]}")
         return self
 
 
@@ -170,7 +180,11 @@ def load_corpus(name: str, folder: Path) -> Corpus:
     files = corpus_files(folder)
     if name not in files:
         raise UnknownCorpus(name, str(folder), sorted(files))
-    return read_corpus(files[name].read_text(encoding="utf-8"), where=str(files[name]), name=name)
+    try:
+        text = files[name].read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SettingsError(str(files[name]), "the file", "is not UTF-8 text") from error
+    return read_corpus(text, where=str(files[name]), name=name)
 
 
 def read_corpus(text: str, *, where: str, name: str) -> Corpus:

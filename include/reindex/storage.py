@@ -23,6 +23,7 @@ from reindex.settings import S3Connection
 
 _REFUSED = {
     "AccessDenied",
+    "InvalidObjectState",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "403",

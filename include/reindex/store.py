@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from reindex.errors import NotLive, SchemaMismatch
+from reindex.errors import CollectionIsLive, NotLive, SchemaMismatch
 from reindex.records import (
     ID_COLUMN,
     VECTOR_COLUMN,
@@ -53,6 +53,8 @@ class VectorStore(Protocol):
     def point_alias(self, alias: str, collection: str) -> None:
         """Make the alias name this collection, in one step."""
 
+    def remove_alias(self, alias: str) -> None: ...
+
     def submit_import(self, collection: str, file: str) -> str:
         """Ask once, never twice, for a Parquet object of the server's own bucket to be imported; return a job id."""
 
@@ -88,7 +90,7 @@ class VectorStore(Protocol):
         """Return up to k hits for each vector, best first; raise InvalidQuery for an unreadable filter."""
 
 
-def check_readers_stay(live: CollectionInfo | None, *, dimension: int, metric: str) -> None:
+def check_readers_stay(live: CollectionInfo | None, dimension: int, metric: str) -> None:
     """Raise SchemaMismatch unless the collection behind the alias answers the same queries as the new one will."""
     if live is None:
         return
@@ -96,6 +98,15 @@ def check_readers_stay(live: CollectionInfo | None, *, dimension: int, metric: s
         raise SchemaMismatch(live.name, "dimension", str(live.dimension), str(dimension))
     if live.metric != metric:
         raise SchemaMismatch(live.name, "metric", live.metric or "none", metric)
+
+
+def drop_green(store: VectorStore, collection: str) -> None:
+    """Drop a collection that no alias names; raise CollectionIsLive for one that readers may be using."""
+    if store.describe(collection) is None:
+        return
+    if aliases := store.aliases_of(collection):
+        raise CollectionIsLive(collection, aliases)
+    store.drop_collection(collection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +164,8 @@ class ExactStore:
     jobs: dict[str, ImportState] = field(default_factory=dict)
 
     def create_collection(self, collection: str, *, dimension: int, index: Index) -> None:
+        if collection in self.held:
+            raise ValueError(f"{collection} is there already")
         number = len(self.jobs) + len(self.held) + 1
         info = CollectionInfo(name=collection, id=number, dimension=dimension, metric=index.metric)
         self.held[collection] = _Collection(info, chunk_schema().empty_table())
@@ -175,6 +188,9 @@ class ExactStore:
 
     def point_alias(self, alias: str, collection: str) -> None:
         self.names[alias] = collection
+
+    def remove_alias(self, alias: str) -> None:
+        del self.names[alias]
 
     def submit_import(self, collection: str, file: str) -> str:
         rows = self.read_file(file)

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.execution_time.xcom import XCom
 
-from reindex.bulk_load import begin_load, drop_green, finish_load
+from reindex.bulk_load import begin_load, finish_load
 from reindex.errors import JobFailed, from_record
 from reindex.importers import IMPORTERS
 from reindex.index import warm_up
 from reindex.index_types import INDEX_TYPES
-from reindex.naming import collection_name, job_name
+from reindex.naming import job_name
 from reindex.releases import ReleaseFiles, recorded_failure
+from reindex.retire import retire_releases
 from reindex_airflow import hooks
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+RAY_POOL = "ray"
 _JOB_KEY = "ray_job"
 _UNFINISHED_JOB = {"PENDING", "RUNNING"}
 
@@ -53,12 +55,17 @@ class RayJobOperator(_StageOperator):
     operator_extra_links = (RayJobLink(),)
     job = ""
 
+    def __init__(self, **options: Any) -> None:
+        # One job at a time for each slot, counted while it waits: two that share a machine could starve each other.
+        super().__init__(pool=RAY_POOL, **options)
+
     def execute(self, context: Context) -> str:
         services = hooks.services()
         files = self._files(services)
         if files.report(self.stage):
             return str(self.release)
         jobs = hooks.RayJobs(services.ray)
+        files.forget_failure()
         with recorded_failure(files, self.stage):
             job = self._running_job(context, jobs) or self._submit(context, jobs)
         context["ti"].xcom_push(key=_JOB_KEY, value=f"{services.ray.url}/#/jobs/{job}")
@@ -75,10 +82,11 @@ class RayJobOperator(_StageOperator):
         if files.report(self.stage):
             return str(self.release)
         failure = files.failure()
-        if event["status"] == "FAILED" and failure and failure["stage"] == self.stage:
+        if failure and failure["stage"] == self.stage:
             raise from_record(failure)
-        detail = event.get("detail") or hooks.RayJobs(services.ray).last_log_line(event["job"])
         with recorded_failure(files, self.stage):
+            _raise_failure(event)
+            detail = hooks.RayJobs(services.ray).last_log_line(event["job"])
             raise JobFailed(event["job"], f"{event['status']}: {detail}")
 
     def on_kill(self) -> None:
@@ -108,13 +116,14 @@ class BulkLoadOperator(_StageOperator):
         files = self._files(services)
         if files.report("load"):
             return str(self.release)
+        corpus = files.corpus()
         with recorded_failure(files, "load"), services.milvus_store() as store:
+            # What is kept only to go back to leaves memory first: beside the live release there is room for one more.
+            retire_releases(store, files, corpus.retention)
             importer = IMPORTERS[store.capabilities().importer](store)
-            begin_load(store, importer, files, files.corpus())
-        self.defer(
-            trigger=MilvusTrigger(stage="load", corpus=self.corpus, release=self.release),
-            method_name="finish",
-        )
+            collection_id = begin_load(store, importer, files, corpus)
+        trigger = MilvusTrigger(stage="load", corpus=self.corpus, release=self.release, collection_id=collection_id)
+        self.defer(trigger=trigger, method_name="finish")
         raise AssertionError  # defer does not return
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
@@ -124,11 +133,6 @@ class BulkLoadOperator(_StageOperator):
             _raise_failure(event)
             finish_load(store, files)
         return str(self.release)
-
-    def on_kill(self) -> None:
-        """Drop the collection: that is how an import is called off."""
-        with hooks.services().milvus_store() as store:
-            drop_green(store, collection_name(self.corpus, self.release))
 
 
 class BuildIndexOperator(_StageOperator):

@@ -13,7 +13,7 @@ from reindex.embedders import find_model
 from reindex.naming import alias_name, release_name
 from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
-from reindex.releases import run_stage
+from reindex.releases import read_live, run_stage
 from reindex.retire import retire_releases as retire
 from reindex.settings import load_corpus
 from reindex.snapshot import take_snapshot
@@ -23,8 +23,8 @@ from reindex_airflow.assets import live_index
 # One policy for every task: what a person must mend fails at once, everything else is tried again.
 RETRIES: dict[str, Any] = {
     "retries": 2,
-    "retry_delay": timedelta(seconds=20),
-    "retry_exponential_backoff": True,
+    "retry_delay": timedelta(seconds=15),
+    "retry_exponential_backoff": 2.0,
     "retry_policy": ExceptionRetryPolicy(rules=[RetryRule("reindex.errors.TerminalError", RetryAction.FAIL)]),
 }
 PROMOTION_POOL = "promotion"
@@ -80,12 +80,15 @@ def promote_release(release: str, corpus: str) -> str:
     run = context["dag_run"]
     by = f"{run.run_type.value} run {run.run_id}"
     report = run_stage(files, "promote", lambda: promote(services.milvus_store, files, by=by))
+    live, _ = read_live(files.store, files.bucket, corpus)
+    if live is None or live.release != release:
+        raise AirflowSkipException(f"{release} was promoted before, and another release is live now")
     extra = {"release": release, "collection": report["collection"]}
     context["outlet_events"][live_index(corpus)].extra = extra
     return release
 
 
-@task(task_id="retire")
+@task(task_id="retire", pool=PROMOTION_POOL, trigger_rule="none_failed")
 def retire_releases(release: str, corpus: str) -> None:
     """Give back the memory of releases kept only to go back to, and drop those beyond the corpus's retention.
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from reindex.bulk_load import drop_green, poll_load
+from reindex.bulk_load import call_off_load, poll_load
 from reindex.errors import ReindexError, ServiceUnavailable, Stalled
 from reindex.importers import IMPORTERS
 from reindex.index import ReadinessBarrier
-from reindex.naming import collection_name
 from reindex.records import Progress
 from reindex.releases import ReleaseFiles
 from reindex_airflow import hooks
+
+if TYPE_CHECKING:
+    from reindex.milvus import MilvusStore
 
 _RAY_POLL_SECONDS = 2.0
 _MILVUS_POLL_SECONDS = 2.0
@@ -39,20 +42,24 @@ class RayJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         services = await hooks.services_for_trigger()
         jobs, files = hooks.RayJobs(services.ray), services.files(self.corpus, self.release)
-        answered_at, shown = time.monotonic(), ""
+        patience, shown = _Patience(self.stage), ""
         while True:
             try:
                 status = await asyncio.to_thread(jobs.status, self.job)
-                answered_at = time.monotonic()
-            except ServiceUnavailable as error:
-                status, detail = "UNREACHABLE", str(error)
-                if time.monotonic() - answered_at > _OUTAGE_SECONDS:
-                    yield TriggerEvent({"job": self.job, "status": status, "detail": detail})
+                if status not in {"PENDING", "RUNNING"}:
+                    yield TriggerEvent({"job": self.job, "status": status})
                     return
-            if status not in {"PENDING", "RUNNING", "UNREACHABLE"}:
-                yield TriggerEvent({"job": self.job, "status": status})
+                counts = await asyncio.to_thread(files.progress, self.stage)
+                patience.check(Progress(done=False, message=f"the Ray job {self.job} is {status}", counts=counts))
+                shown = self._log_progress(counts, shown)
+            except Stalled as error:
+                await asyncio.to_thread(jobs.stop, self.job)
+                yield TriggerEvent({"job": self.job, **error.to_record()})
                 return
-            shown = await asyncio.to_thread(self._log_progress, files, shown)
+            except ReindexError as error:
+                if patience.is_over() or not isinstance(error, ServiceUnavailable):
+                    yield TriggerEvent({"job": self.job, **error.to_record()})
+                    return
             await asyncio.sleep(_RAY_POLL_SECONDS)
 
     async def on_kill(self) -> None:
@@ -60,10 +67,9 @@ class RayJobTrigger(BaseTrigger):
         services = await hooks.services_for_trigger()
         await asyncio.to_thread(hooks.RayJobs(services.ray).stop, self.job)
 
-    def _log_progress(self, files: ReleaseFiles, shown: str) -> str:
-        progress = files.progress() or {}
-        text = ", ".join(f"{count} {name}" for name, count in progress.get("counts", {}).items())
-        if progress.get("stage") == self.stage and text != shown:
+    def _log_progress(self, counts: dict[str, int], shown: str) -> str:
+        text = ", ".join(f"{count} {name}" for name, count in counts.items())
+        if text != shown:
             self.log.info("%s: %s", self.stage, text)
         return text
 
@@ -71,45 +77,70 @@ class RayJobTrigger(BaseTrigger):
 class MilvusTrigger(BaseTrigger):
     """Fires when Milvus has imported a release's files (`load`) or its collection is ready (`index`), or has failed."""
 
-    def __init__(self, *, stage: str, corpus: str, release: str) -> None:
+    def __init__(self, *, stage: str, corpus: str, release: str, collection_id: int = 0) -> None:
         super().__init__()
-        self.stage, self.corpus, self.release = stage, corpus, release
+        self.stage, self.corpus, self.release, self.collection_id = stage, corpus, release, collection_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         arguments = {"stage": self.stage, "corpus": self.corpus, "release": self.release}
-        return "reindex_airflow.triggers.MilvusTrigger", arguments
+        return "reindex_airflow.triggers.MilvusTrigger", {**arguments, "collection_id": self.collection_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         services = await hooks.services_for_trigger()
         files = services.files(self.corpus, self.release)
-        patience, look = _Patience(self.stage), None
-        while True:
-            progress = None
-            try:
-                look = look or await asyncio.to_thread(_WAITS[self.stage], services, files)
-                progress = await asyncio.to_thread(look)
-                patience.check(progress)
-            except ServiceUnavailable as error:
-                look = None
-                if patience.is_over():
+        patience = _Patience(self.stage)
+        with closing(_Watch(self.stage, services, files)) as watch:
+            while True:
+                progress = None
+                try:
+                    progress = await asyncio.to_thread(watch.look)
+                    patience.check(progress)
+                except ServiceUnavailable as error:
+                    if patience.is_over():
+                        yield TriggerEvent(error.to_record())
+                        return
+                except ReindexError as error:
                     yield TriggerEvent(error.to_record())
                     return
-            except ReindexError as error:
-                yield TriggerEvent(error.to_record())
-                return
-            if progress and progress.done:
-                yield TriggerEvent({"stage": self.stage})
-                return
-            if progress:
-                self.log.info("%s: %s", self.stage, progress.message)
-                await asyncio.to_thread(files.show_progress, self.stage, progress.counts)
-            await asyncio.sleep(_MILVUS_POLL_SECONDS)
+                if progress and progress.done:
+                    yield TriggerEvent({"stage": self.stage})
+                    return
+                if progress:
+                    self.log.info("%s: %s", self.stage, progress.message)
+                await asyncio.sleep(_MILVUS_POLL_SECONDS)
 
     async def on_kill(self) -> None:
-        """Call a load off by dropping its collection: a person has ended the task."""
+        """Call a load off: a person has ended the task."""
         if self.stage == "load":
             services = await hooks.services_for_trigger()
-            await asyncio.to_thread(_call_off, services, self.corpus, self.release)
+            await asyncio.to_thread(_call_off, services, self.corpus, self.release, self.collection_id)
+
+
+class _Watch:
+    """One stage's wait: a connection to Milvus that is opened when needed, and again after an outage."""
+
+    def __init__(self, stage: str, services: hooks.Services, files: ReleaseFiles) -> None:
+        self._stage, self._services, self._files = stage, services, files
+        self._store: MilvusStore | None = None
+        self._poll: Callable[[], Progress]
+
+    def look(self) -> Progress:
+        """Ask once how far the stage is, and tell whoever watches the release."""
+        try:
+            if self._store is None:
+                self._store = self._services.milvus_store()
+                self._poll = _WAITS[self._stage](self._store, self._files)
+            progress = self._poll()
+        except ServiceUnavailable:
+            self.close()
+            raise
+        self._files.show_progress(self._stage, progress.counts)
+        return progress
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
 
 class _Patience:
@@ -134,20 +165,19 @@ class _Patience:
         return time.monotonic() - self._answered_at > _OUTAGE_SECONDS
 
 
-def _wait_for_import(services: hooks.Services, files: ReleaseFiles) -> Callable[[], Progress]:
-    store = services.milvus_store()
+def _wait_for_import(store: MilvusStore, files: ReleaseFiles) -> Callable[[], Progress]:
     importer = IMPORTERS[store.capabilities().importer](store)
     return lambda: poll_load(importer, files)
 
 
-def _wait_for_index(services: hooks.Services, files: ReleaseFiles) -> Callable[[], Progress]:
+def _wait_for_index(store: MilvusStore, files: ReleaseFiles) -> Callable[[], Progress]:
     loaded = files.needed_report("load")
-    return ReadinessBarrier(services.milvus_store(), loaded["collection"], loaded["rows"]).poll
+    return ReadinessBarrier(store, loaded["collection"], loaded["rows"]).poll
 
 
-def _call_off(services: hooks.Services, corpus: str, release: str) -> None:
+def _call_off(services: hooks.Services, corpus: str, release: str, collection_id: int) -> None:
     with services.milvus_store() as store:
-        drop_green(store, collection_name(corpus, release))
+        call_off_load(store, services.files(corpus, release), collection_id)
 
 
 _WAITS = {"load": _wait_for_import, "index": _wait_for_index}

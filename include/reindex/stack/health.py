@@ -21,7 +21,10 @@ from reindex.stack.state import BUCKETS, StackState
 _CALL_SECONDS = 5.0
 _RECOVERY_SECONDS = 60.0
 _FACTORY_PASSWORD = "Milvus"  # noqa: S105 - every Milvus is born with it
-_POOL = {"name": "promotion", "slots": 1, "description": "One promotion at a time.", "include_deferred": False}
+_POOLS = (
+    {"name": "promotion", "slots": 1, "description": "One promotion at a time.", "include_deferred": False},
+    {"name": "ray", "slots": 1, "description": "Ray jobs at a time on this machine.", "include_deferred": True},
+)
 
 
 def seaweedfs_is_healthy(state: StackState, _started: float) -> bool:
@@ -84,15 +87,16 @@ def airflow_component(name: str) -> Callable[[StackState, float], bool]:
     return is_healthy
 
 
-def create_pool(state: StackState) -> bool:
-    """Create the pool through which promotions go one at a time, where there is none; return whether it succeeded."""
+def create_pools(state: StackState) -> bool:
+    """Create the pools through which promotions and Ray jobs go one at a time; return whether it succeeded."""
     login = {"username": "admin", "password": state.secrets["airflow_admin_password"]}
     try:
         with httpx.Client(base_url=state.url("airflow"), trust_env=False, timeout=_CALL_SECONDS) as client:
             token = client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
             client.headers["Authorization"] = f"Bearer {token}"
-            if client.get(f"/api/v2/pools/{_POOL['name']}").status_code == httpx.codes.NOT_FOUND:
-                client.post("/api/v2/pools", json=_POOL).raise_for_status()
+            for pool in _POOLS:
+                if client.get(f"/api/v2/pools/{pool['name']}").status_code == httpx.codes.NOT_FOUND:
+                    client.post("/api/v2/pools", json=pool).raise_for_status()
     except httpx.HTTPError:
         return False
     return True

@@ -157,7 +157,7 @@ PROGRAMS = {
         environment=airflow_environment,
         is_healthy=health.airflow_component("metadatabase"),
         prepare=prepare_airflow,
-        finish=health.create_pool,
+        finish=health.create_pools,
         needs=("airflow-migrate",),
         port="airflow",
     ),
