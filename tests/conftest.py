@@ -26,7 +26,6 @@ REINDEX = Path(sys.executable).parent / "reindex"
 # Written before the stack starts: Airflow looks for new corpora twice a minute only.
 CORPORA: dict[str, dict[str, Any]] = {
     "docs": {"schedule": "0 2 1 1 *", "gate": {"max_rejected_share": 0.1}},
-    "killed": {},
     "mismatch": {},
     "empty": {},
     "nobucket": {"source": {"bucket": "nowhere"}},

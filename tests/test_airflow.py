@@ -45,6 +45,7 @@ print("\\n" + json.dumps({
             "terminal": decision(task, NotLive("a")),
             "transient": decision(task, JobFailed("a", "b")),
             "outlets": [outlet.name for outlet in task.outlets],
+            "trigger_rule": task.trigger_rule,
         } for task in dag.tasks},
     } for name, dag in bag.dags.items()},
 }))
@@ -113,6 +114,21 @@ def test_a_terminal_error_fails_at_once_and_any_other_is_tried_again(bag: Any) -
 def test_only_one_run_promotes_at_a_time_and_tells_other_dags(bag: Any) -> None:
     promote = bag["dags"]["reindex_good"]["tasks"]["promote"]
     assert (promote["pool"], promote["outlets"]) == ("promotion", ["live_index_good"])
+
+
+def test_a_run_that_was_asked_never_to_promote_skips_it_and_retires_all_the_same(bag: Any, tmp_path: Path) -> None:
+    code = """
+import json
+from airflow.sdk.exceptions import AirflowSkipException
+from reindex_airflow import tasks
+tasks.get_current_context = lambda: {"params": {"promote": "never"}}
+try:
+    tasks.promote_release.function("R", "good")
+except AirflowSkipException as skipped:
+    print("\\n" + json.dumps(str(skipped)))
+"""
+    assert look(code, corpora=tmp_path, home=tmp_path).startswith("R is verified and stays green")
+    assert bag["dags"]["reindex_good"]["tasks"]["retire"]["trigger_rule"] == "none_failed"
 
 
 def test_ray_jobs_wait_for_each_other(bag: Any) -> None:

@@ -133,41 +133,6 @@ def test_the_dag_stands_in_airflow_with_schedule_form_and_documented_tasks(
     assert all(task["doc_md"] for task in tasks)
 
 
-def test_a_trigger_over_rest_with_a_logical_date_replaces_the_release_before(
-    stack: LiveStack, docs: dict[str, Any]
-) -> None:
-    now = datetime.now(UTC)
-    with api(stack) as airflow:
-        body = {"logical_date": now.isoformat(), "conf": {}}
-        run = airflow.post("/api/v2/dags/reindex_docs/dagRuns", json=body).json()
-        path = f"/api/v2/dags/reindex_docs/dagRuns/{run['dag_run_id']}"
-        wait_until(lambda: airflow.get(path).json()["state"] in {"success", "failed"}, 600)
-        assert airflow.get(path).json()["state"] == "success"
-        events = airflow.get("/api/v2/assets/events").json()["asset_events"]
-    release = release_name(now, run["dag_run_id"])
-    assert live_collection(stack, "docs") == collection_name("docs", release)
-    live, _ = read_live(stack.objects(), "reindex", "docs")
-    assert live is not None
-    assert (live.release, live.replaced) == (release, docs["release"])
-    assert [event["extra"].get("release") for event in events] == [docs["release"], release]
-    states = {row["release"]: row["state"] for row in stack.answer("releases", "docs")}
-    assert states == {release: "live", docs["release"]: "retained"}
-
-
-def test_a_gate_that_fails_says_so_and_leaves_the_alias_where_it_was(stack: LiveStack, docs: dict[str, Any]) -> None:
-    before = live_collection(stack, "docs")
-    stack.write_corpus("docs", gate={"min_recall": 1.0, "max_rejected_share": 0.1})
-    said = stack.refusal("run", "docs")
-    assert re.search(r"failed in verify: recall@10 is .* against a floor of 1,", said), said
-    assert live_collection(stack, "docs") == before
-    newest = stack.answer("releases", "docs")[0]
-    assert newest["state"] == "failed"
-    assert "against a floor of 1" in newest["failed"]
-    with stack.milvus() as store:
-        assert not store.load_state(collection_name("docs", newest["release"])).loaded
-    assert alias_answers(stack, "docs")
-
-
 def started_run(stack: LiveStack, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [REINDEX, "run", *words],
@@ -192,24 +157,48 @@ def green_collection(stack: LiveStack, corpus: str) -> str | None:
     return None
 
 
-def test_a_milvus_killed_in_mid_load_comes_back_and_no_row_is_doubled(stack: LiveStack, tmp_path: Path) -> None:
-    put_documents(stack, tmp_path, "killed")
+def test_a_trigger_over_rest_with_a_logical_date_replaces_the_release_before(
+    stack: LiveStack, docs: dict[str, Any]
+) -> None:
+    """And does so though Milvus is killed in mid-load: the load is repeated, and no row is doubled."""
+    now = datetime.now(UTC)
     milvus = next(row for row in stack.answer("status") if row["name"] == "milvus")
-    with started_run(stack, "killed", "--promote", "never") as run:
-        collection = wait_until(lambda: green_collection(stack, "killed"), 300)
+    with api(stack) as airflow:
+        body = {"logical_date": now.isoformat(), "conf": {}}
+        run = airflow.post("/api/v2/dags/reindex_docs/dagRuns", json=body).json()
+        collection = wait_until(lambda: green_collection(stack, "docs"), 300)
         subprocess.run(["kill", "-KILL", str(milvus["pid"])], check=True)
-        files = ReleaseFiles(stack.objects(), "reindex", "killed", collection.split("__")[1])
-        assert files.report("load") is None
-        _, said = run.communicate(timeout=600)
-    assert run.returncode == 0, said
+        release = release_name(now, run["dag_run_id"])
+        files = ReleaseFiles(stack.objects(), "reindex", "docs", release)
+        assert (files.report("load"), collection) == (None, collection_name("docs", release))
+        path = f"/api/v2/dags/reindex_docs/dagRuns/{run['dag_run_id']}"
+        wait_until(lambda: airflow.get(path).json()["state"] in {"success", "failed"}, 600)
+        assert airflow.get(path).json()["state"] == "success"
+        assert airflow.get(f"{path}/taskInstances/load").json()["try_number"] == 2
+        events = airflow.get("/api/v2/assets/events").json()["asset_events"]
+    assert live_collection(stack, "docs") == collection
+    live, _ = read_live(stack.objects(), "reindex", "docs")
+    assert live is not None
+    assert (live.release, live.replaced) == (release, docs["release"])
+    assert [event["extra"].get("release") for event in events] == [docs["release"], release]
+    states = {row["release"]: row["state"] for row in stack.answer("releases", "docs")}
+    assert states == {release: "live", docs["release"]: "retained"}
     with stack.milvus() as store:
-        report = ReleaseFiles(stack.objects(), "reindex", "killed", collection.split("__")[1]).needed_report("assemble")
-        assert store.count_rows(collection) == store.count_distinct_ids(collection) == report["rows"]
-    # The run was asked never to promote: it is verified, and nobody reads it.
-    release = stack.answer("releases", "killed")[0]
-    assert (release["state"], release["rows"]) == ("green", report["rows"])
-    assert live_collection(stack, "killed") is None
-    assert "run the corpus first" in stack.refusal("search", "killed", "anything")
+        assert store.count_rows("docs") == store.count_distinct_ids("docs") == docs["rows"]
+
+
+def test_a_gate_that_fails_says_so_and_leaves_the_alias_where_it_was(stack: LiveStack, docs: dict[str, Any]) -> None:
+    before = live_collection(stack, "docs")
+    stack.write_corpus("docs", gate={"min_recall": 1.0, "max_rejected_share": 0.1})
+    said = stack.refusal("run", "docs")
+    assert re.search(r"failed in verify: recall@10 is .* against a floor of 1,", said), said
+    assert live_collection(stack, "docs") == before
+    newest = stack.answer("releases", "docs")[0]
+    assert newest["state"] == "failed"
+    assert "against a floor of 1" in newest["failed"]
+    with stack.milvus() as store:
+        assert not store.load_state(collection_name("docs", newest["release"])).loaded
+    assert alias_answers(stack, "docs")
 
 
 def test_a_milvus_that_dies_in_mid_load_fails_the_run_and_the_alias_answers_afterwards(
@@ -223,10 +212,12 @@ def test_a_milvus_that_dies_in_mid_load_fails_the_run_and_the_alias_answers_afte
         wait_until(lambda: green_collection(stack, "docs"), 300)
         with connected(state) as supervisor:
             supervisor.stop(["milvus"])
-        _, said = run.communicate(timeout=900)
+        try:
+            _, said = run.communicate(timeout=900)
+        finally:
+            stack.answer("up")
     assert run.returncode == 1
     assert re.search(r"failed in load: Milvus does not answer at http://127\.0\.0\.1:\d+ ", said), said
-    stack.answer("up")
     wait_until(lambda: alias_answers(stack, "docs"))
     assert live_collection(stack, "docs") == before
 

@@ -42,6 +42,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print one JSON value inste
 CorpusName = Annotated[str, typer.Argument(metavar="CORPUS")]
 _UPLOAD_THREADS = 8
 _SHOWN_CHARACTERS = 300
+_LATER = "comes in a later version"
 _PIPE_WIDTH = 200
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -113,10 +114,18 @@ def put(corpus: CorpusName, paths: list[Path], as_json: AsJson = False) -> None:
 @app.command()
 def run(
     corpus: CorpusName,
-    promote: Annotated[Literal["auto", "never"] | None, typer.Option(help="default: as the corpus file says")] = None,
+    promote: Annotated[
+        Literal["auto", "ask", "never"] | None, typer.Option(help="default: as the corpus file says")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="embed everything anew; for now every run does")] = False,  # noqa: ARG001
+    as_of: Annotated[str | None, typer.Option(help="comes in a later version")] = None,
+    max_deleted: Annotated[int | None, typer.Option(help="comes in a later version")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the corpus's DAG now, show where it is and print its report; exit status 0 only if it succeeded."""
+    asked = {"--as-of": as_of, "--max-deleted": max_deleted, "--promote ask": promote == "ask" or None}
+    for option in (name for name, value in asked.items() if value is not None):
+        raise SettingsError("reindex run", option, _LATER)
     settings = _corpus(corpus)
     _check_bucket(settings)
     with closing(Airflow(airflow_connection(_environment()))) as airflow:
@@ -175,7 +184,7 @@ def search(
 
 def comes_later(context: typer.Context) -> None:
     """Not there yet: comes in a later version."""
-    raise SettingsError("reindex", str(context.info_name), "this command comes in a later version")
+    raise SettingsError("reindex", str(context.info_name), _LATER)
 
 
 for _name in ("eval", "rollback", "explain"):

@@ -38,6 +38,7 @@ from reindex.settings import Index, MilvusConnection
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 # Bounds pymilvus's own retries, which would otherwise go on for minutes.
 _CALL_SECONDS = 20.0
+_CONNECT_SECONDS = 10.0
 _INDEX_NAME = "vector"
 _ID_BATCH = 10_000
 _IMPORT_STATES = {0: "Pending", 1: "Failed", 2: "Started", 5: "Persisted", 6: "Completed", 7: "Failed"}
@@ -72,7 +73,7 @@ class MilvusStore:
         self._address = connection.uri
         with self._translated():
             self._client = MilvusClient(
-                uri=connection.uri, token=connection.token, timeout=_CALL_SECONDS, dedicated=True
+                uri=connection.uri, token=connection.token, timeout=_CONNECT_SECONDS, dedicated=True
             )
 
     def __enter__(self) -> Self:
@@ -264,14 +265,18 @@ class MilvusStore:
 
     def _own(self, error: Exception) -> ReindexError:
         detail = " ".join(str(getattr(error, "message", error)).split())
-        if isinstance(error, grpc.RpcError):
-            return ServiceUnavailable("Milvus", self._address, detail)
-        kind = next((kind for words, kind in _ERRORS if words in detail.lower()), ServerError)
+        # A refused log-in is told by the cause alone: pymilvus calls it a failure to connect.
+        said = f"{detail} {error.__cause__}".lower()
+        unknown = ServiceUnavailable if isinstance(error, grpc.RpcError) else ServerError
+        kind = next((kind for words, kind in _ERRORS if words in said), unknown)
         return InvalidQuery(detail) if kind is InvalidQuery else kind("Milvus", self._address, detail)
 
 
-# Milvus 2.3 tells these apart in words only; pymilvus says the first three when nobody answers.
+# Milvus 2.3 tells these apart in words only; the first that is found counts.
 _ERRORS: tuple[tuple[str, type[ReindexError]], ...] = (
+    ("auth check failure", AccessRefused),
+    ("unauthenticated", AccessRefused),
+    # What pymilvus says when nobody answers.
     ("fail connecting", ServiceUnavailable),
     ("retry timeout", ServiceUnavailable),
     ("retry run out", ServiceUnavailable),
@@ -281,8 +286,6 @@ _ERRORS: tuple[tuple[str, type[ReindexError]], ...] = (
     ("find no available", ServiceUnavailable),
     ("not ready", ServiceUnavailable),
     ("not available", ServiceUnavailable),
-    ("auth check failure", AccessRefused),
-    ("unauthenticated", AccessRefused),
     ("cannot parse expression", InvalidQuery),
     ("failed to create query plan", InvalidQuery),
 )

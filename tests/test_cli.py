@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reindex.cli import app
+from tests.conftest import REINDEX
+
+COMMANDS = ["up", "down", "status", "corpora", "put", "run", "releases", "search", "eval", "rollback", "explain"]
+
+
+def reindex(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in an environment without a stack."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("REINDEX_")}
+    known = {**clean, "REINDEX_HOME": str(home), **environment}
+    return subprocess.run([REINDEX, *words], env=known, capture_output=True, text=True, check=False)
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr.strip()
+
+
+def test_every_command_of_the_contract_is_there() -> None:
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("command", ["eval", "rollback", "explain"])
+def test_what_comes_later_says_so(tmp_path: Path, command: str) -> None:
+    assert (
+        refusal(reindex(tmp_path, command, "docs", "--any")) == f"reindex: reindex: {command}: comes in a later version"
+    )
+
+
+@pytest.mark.parametrize("option", [("--as-of", "2026-01-01"), ("--max-deleted", "3"), ("--promote", "ask")])
+def test_an_option_that_comes_later_is_not_ignored(tmp_path: Path, option: tuple[str, str]) -> None:
+    assert "comes in a later version" in refusal(reindex(tmp_path, "run", "python-docs", *option))
+
+
+def test_wrong_usage_is_status_2(tmp_path: Path) -> None:
+    assert reindex(tmp_path, "run").returncode == 2
+    assert reindex(tmp_path, "run", "python-docs", "--promote", "perhaps").returncode == 2
+    assert reindex(tmp_path, "search", "python-docs", "text", "-k", "0").returncode == 2
+
+
+def test_a_stack_that_was_never_started_is_said_to_be(tmp_path: Path) -> None:
+    assert "`reindex up` starts a stack" in refusal(reindex(tmp_path, "run", "python-docs"))
+    status = reindex(tmp_path, "status", "--json")
+    assert (status.returncode, json.loads(status.stdout)) == (1, [])
+
+
+def test_an_unknown_corpus_and_an_unknown_key_are_refused_without_a_server(tmp_path: Path) -> None:
+    (tmp_path / "typo.yaml").write_text("name: typo\nsource: {bucket: b}\ngaet: {}\n")
+    corpora = {"REINDEX_CORPORA": str(tmp_path)}
+    assert "no corpus is called 'other'" in refusal(reindex(tmp_path, "run", "other", **corpora))
+    assert "typo.yaml: gaet: unknown key; allowed here: name" in refusal(reindex(tmp_path, "run", "typo", **corpora))
