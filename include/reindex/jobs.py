@@ -263,8 +263,10 @@ def _own_errors(stage: str, work: Callable[[Job], dict[str, Any]], job: Job) -> 
 def _first_cause(error: BaseException) -> BaseException:
     """Return what began it: Ray wraps the worker's error, some of them more than once."""
     inner = getattr(error, "cause", None) or error.__cause__
-    is_last = not isinstance(inner, BaseException) or inner is error or isinstance(error, ReindexError)
-    return error if is_last else _first_cause(inner)
+    # `raise e from e` makes an error its own cause.
+    if not isinstance(inner, BaseException) or inner is error or isinstance(error, ReindexError):
+        return error
+    return _first_cause(inner)
 
 
 if __name__ == "__main__":

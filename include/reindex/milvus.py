@@ -264,12 +264,17 @@ class MilvusStore:
             raise self._own(error) from error
 
     def _own(self, error: Exception) -> ReindexError:
-        detail = " ".join(str(getattr(error, "message", error)).split())
-        # A refused log-in is told by the cause alone: pymilvus calls it a failure to connect.
-        said = f"{detail} {error.__cause__}".lower()
+        detail = _detail(error)
         unknown = ServiceUnavailable if isinstance(error, grpc.RpcError) else ServerError
-        kind = next((kind for words, kind in _ERRORS if words in said), unknown)
+        kind = next((kind for words, kind in _ERRORS if words in detail.lower()), unknown)
         return InvalidQuery(detail) if kind is InvalidQuery else kind("Milvus", self._address, detail)
+
+
+def _detail(error: Exception) -> str:
+    """Return what the server said, on one line: pymilvus calls a refused log-in a failure to connect."""
+    calls = [found for found in (error, error.__cause__) if isinstance(found, grpc.Call)]
+    said = calls[0].details() if calls else getattr(error, "message", error)
+    return " ".join(str(said).split())
 
 
 # Milvus 2.3 tells these apart in words only; the first that is found counts.
@@ -280,6 +285,7 @@ _ERRORS: tuple[tuple[str, type[ReindexError]], ...] = (
     ("fail connecting", ServiceUnavailable),
     ("retry timeout", ServiceUnavailable),
     ("retry run out", ServiceUnavailable),
+    ("failed to connect", ServiceUnavailable),
     # A server that has just been started again.
     ("node not match", ServiceUnavailable),
     ("unrecoverable error", ServiceUnavailable),

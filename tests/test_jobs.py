@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from reindex.errors import ImportFailed, JobFailed
+from reindex.jobs import _first_cause, _own_errors
+
+
+class Wrapper(Exception):  # noqa: N818 - as Ray's own
+    """As Ray wraps a worker's error."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__("wrapped")
+        self.cause = cause
+
+
+def test_the_reason_of_a_worker_comes_through_every_wrapping() -> None:
+    reason = ImportFailed("c", "f", "disk full")
+    with pytest.raises(ImportFailed, match="disk full"):
+        _own_errors("embed", lambda _: (_ for _ in ()).throw(Wrapper(Wrapper(reason))), None)  # type: ignore[arg-type]
+
+
+def test_an_error_that_nobody_expected_gets_a_name_and_one_line() -> None:
+    with pytest.raises(JobFailed, match="the Ray job embed died: ValueError: bad; its log"):
+        _own_errors("embed", lambda _: (_ for _ in ()).throw(ValueError("bad\nworse")), None)  # type: ignore[arg-type]
+
+
+def test_an_error_that_is_its_own_cause_is_the_first() -> None:
+    error = ValueError("x")
+    error.__cause__ = error
+    assert _first_cause(error) is error
