@@ -6,7 +6,7 @@ from reindex.errors import ImportFailed, JobFailed
 from reindex.jobs import _first_cause, _own_errors
 
 
-class Wrapper(Exception):  # noqa: N818 - as Ray's own
+class Wrapper(Exception):
     """As Ray wraps a worker's error."""
 
     def __init__(self, cause: BaseException) -> None:
