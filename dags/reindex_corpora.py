@@ -25,7 +25,7 @@ def reindex_dag(corpus: Corpus) -> DAG:
         schedule=CronTriggerTimetable(corpus.schedule, timezone="UTC") if corpus.schedule else None,
         catchup=False,
         max_active_runs=1,
-        default_args=tasks.RETRIES,
+        default_args=tasks.DEFAULTS,
         params={
             "promote": Param(
                 corpus.promote,
@@ -58,7 +58,7 @@ def broken_dag(name: str) -> DAG:
         description="the corpus file cannot be read: see the log of the task",
         schedule="@daily",
         catchup=False,
-        default_args=tasks.RETRIES,
+        default_args=tasks.DEFAULTS,
         tags=["reindex", "broken"],
     )
     def stages() -> None:

@@ -21,7 +21,8 @@ from reindex_airflow import hooks
 from reindex_airflow.assets import live_index
 
 # One policy for every task: what a person must mend fails at once, everything else is tried again.
-RETRIES: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
+    "owner": "reindex",
     "retries": 2,
     "retry_delay": timedelta(seconds=15),
     "retry_exponential_backoff": 2.0,
