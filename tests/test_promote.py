@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from reindex.errors import NotVerified, OlderThanLive, SchemaMismatch, Stalled
+from reindex.errors import NotLoaded, NotVerified, OlderThanLive, SchemaMismatch
 from reindex.naming import collection_name
 from reindex.promote import promote_release
 from reindex.records import CollectionInfo
@@ -101,7 +101,7 @@ def test_a_collection_that_a_restart_has_unloaded_is_loaded_and_tried_again() ->
     first, _, store = two_releases()
     collection = verified(first, store)
     store.release(collection)
-    with pytest.raises(Stalled, match="not in memory yet"):
+    with pytest.raises(NotLoaded, match="is not in memory"):
         promote(first, store)
     promote(first, store)
     assert store.resolve_alias("docs") == collection

@@ -6,6 +6,7 @@ ReindexError
 │   ├── ServerError             a server answers, with an error of its own
 │   ├── ImportFailed            Milvus gave an import up
 │   ├── IndexFailed             Milvus gave an index up
+│   ├── NotLoaded               a collection is not in memory, as after a restart of Milvus
 │   ├── JobFailed               a Ray job died without giving a reason of its own
 │   └── Stalled                 nothing has moved for too long
 └── TerminalError           a person must act: trying again changes nothing
@@ -102,6 +103,15 @@ class IndexFailed(TransientError):
 
     def __str__(self) -> str:
         return f"Milvus gave up building the index {self.index}: {self.reason or 'no reason given'}; see the Milvus log"
+
+
+class NotLoaded(TransientError):
+    def __init__(self, collection: str) -> None:
+        super().__init__(collection)
+        self.collection = collection
+
+    def __str__(self) -> str:
+        return f"{self.collection} is not in memory, as after a restart of Milvus; it is being loaded: try again"
 
 
 class JobFailed(TransientError):

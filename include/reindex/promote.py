@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
-from reindex.errors import NotVerified, OlderThanLive, ReindexError, Stalled
+from reindex.errors import NotLoaded, NotVerified, OlderThanLive, ReindexError
 from reindex.naming import alias_name, collection_name, collection_release
 from reindex.records import CollectionInfo
 from reindex.releases import LivePointer, ReleaseFiles, read_live, write_live
@@ -62,7 +62,7 @@ def _check_again(store: VectorStore, files: ReleaseFiles) -> CollectionInfo:
         raise NotVerified(files.release, f"{collection} is not the collection that was measured")
     if not store.load_state(collection).loaded:
         store.load(collection)
-        raise Stalled("promote", 0, f"{collection} is not in memory yet")
+        raise NotLoaded(collection)
     rows = store.count_rows(collection)
     if rows != verified["rows"]:
         raise NotVerified(files.release, f"{collection} has {rows} rows, {verified['rows']} were measured")
