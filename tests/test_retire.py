@@ -68,3 +68,21 @@ def test_dropping_takes_the_collection_and_the_import_files_and_nothing_of_anybo
     assert releases[0].read_column("import/part-00001.parquet", "id") == []
     assert releases[1].read_column("import/part-00001.parquet", "id") != []
     assert releases[0].report("promote") is not None
+
+
+def test_a_run_that_goes_on_after_days_keeps_its_own_files() -> None:
+    files = release_files()
+    files.write_report("snapshot", 0, {})
+    files.write_table("import/part-00001.parquet", chunk_schema(), chunk_rows(["x"]).to_batches())
+    report = retire_releases(exact_store(files), files, KEEP_2)
+    assert report["keep"] == [files.release]
+    assert files.read_column("import/part-00001.parquet", "id") != []
+
+
+def test_the_import_files_of_a_run_that_never_reached_milvus_go_after_a_day() -> None:
+    bucket = MemoryObjectStore()
+    old, new = (release_files(f"2026010{day}T020000Z_abcd1234", bucket) for day in (1, 2))
+    old.write_report("snapshot", 0, {})
+    old.write_table("import/part-00001.parquet", chunk_schema(), chunk_rows(["x"]).to_batches())
+    assert retire_releases(exact_store(new), new, KEEP_2)["drop"] == [old.release]
+    assert old.read_column("import/part-00001.parquet", "id") == []

@@ -39,6 +39,9 @@ def retire_releases(store: VectorStore, files: ReleaseFiles, retention: Retentio
     names = release_names(files.store, files.bucket, files.corpus_name, holding="/import/") | collections.keys()
     standings = [s for name in sorted(filter(None, names)) if (s := _standing(store, files, name, collections))]
     fates = decide(standings, retention, now=datetime.now(UTC))
+    if files.release in fates:
+        # The run that asks is still going, however long ago it was begun.
+        fates[files.release] = Fate.KEEP
     for release, fate in fates.items():
         if fate is Fate.UNLOAD and release in collections:
             store.release(collections[release])
