@@ -138,19 +138,19 @@ def test_the_gate_is_the_lower_bound_not_the_mean() -> None:
         verdict(min_recall=0.987)
 
 
-@pytest.mark.parametrize(("mean", "floor", "is_exact", "passes"), [
+@pytest.mark.parametrize(("mean", "floor", "is_unindexed", "passes"), [
     (1.0, 0.95, True, True),
     (0.99, 0.95, True, False),
     (1.0, 0.95, False, False),
     (1.0, 1.0, True, False),
 ])  # fmt: skip
 def test_a_handful_of_notes_passes_only_when_every_answer_is_perfect(
-    mean: float, floor: float, is_exact: bool, passes: bool
+    mean: float, floor: float, is_unindexed: bool, passes: bool
 ) -> None:
     bound = wilson_lower_bound(mean, 10, 0.95)
     few = Recall(k=10, queries=10, mean=mean, bound=bound, confidence=0.95, poor_share=0.0, short_answers=0)
     with nullcontext() if passes else pytest.raises(RecallTooLow):
-        check_recall(few, Gate(min_recall=floor), is_exact=is_exact)
+        check_recall(few, Gate(min_recall=floor), is_unindexed=is_unindexed)
 
 
 def test_a_tail_of_poor_queries_fails_a_good_mean() -> None:

@@ -141,7 +141,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "rejected_by_reason": embed.get("rejected_by_reason", {}),
         "rows": reports.get("load", {}).get("rows"),
         "recall": measured.get("recall"),
-        "searched_row_by_row": measured.get("searched_row_by_row"),
+        "searched_without_index": measured.get("searched_without_index"),
         "alias": promote.get("alias"),
         "collection": reports.get("load", {}).get("collection"),
         "promoted": "promote" in reports,

@@ -35,7 +35,7 @@ MAX_POOR_SHARE = 0.02
 # Two ways of adding up the same products differ in the last digits: within this, scores of unit vectors are equal.
 _TIE_TOLERANCE = 1e-5
 _SEARCH_BATCH = 100
-# Milvus searches smaller segments row by row, whatever index they were given.
+# Milvus builds no index for smaller segments: it searches them by an interim one of its own.
 _SMALLEST_INDEXED_SEGMENT = 1024
 
 
@@ -166,12 +166,12 @@ def judge(files: ReleaseFiles, gate: Gate, recall: Recall, ledger: Ledger, *, co
         "rows": ledger.collection_rows,
         "recall": asdict(recall),
         "ledger": asdict(ledger),
-        "searched_row_by_row": ledger.collection_rows < _SMALLEST_INDEXED_SEGMENT,
+        "searched_without_index": ledger.collection_rows < _SMALLEST_INDEXED_SEGMENT,
     }
     files.write_json("recall.json", measured)
     check_ledger(ledger)
     check_rejects(files, ledger, gate)
-    check_recall(recall, gate, is_exact=bool(measured["searched_row_by_row"]))
+    check_recall(recall, gate, is_unindexed=bool(measured["searched_without_index"]))
     return measured
 
 
@@ -183,13 +183,13 @@ def check_rejects(files: ReleaseFiles, ledger: Ledger, gate: Gate) -> None:
         raise TooManyRejects(ledger.rejected, ledger.listed, gate.max_rejected_share, first)
 
 
-def check_recall(recall: Recall, gate: Gate, *, is_exact: bool) -> None:
-    """Raise RecallTooLow unless the bound reaches the floor; `is_exact` says that the server searched row by row.
+def check_recall(recall: Recall, gate: Gate, *, is_unindexed: bool) -> None:
+    """Raise RecallTooLow unless the bound reaches the floor; `is_unindexed` says that no index was built.
 
     A corpus of a few notes gives too few queries for any bound to reach the floor: there every answer must be perfect.
     """
     best_possible = wilson_lower_bound(1.0, recall.queries, recall.confidence)
-    is_tiny = is_exact and best_possible < gate.min_recall < 1
+    is_tiny = is_unindexed and best_possible < gate.min_recall < 1
     passes = recall.mean == 1 if is_tiny else recall.bound >= gate.min_recall
     if not passes or recall.poor_share > MAX_POOR_SHARE:
         raise RecallTooLow(recall.k, recall.bound, gate.min_recall, recall.mean, recall.poor_share)
