@@ -35,7 +35,7 @@ _FIRST_PORTS = range(22_000, 30_000, 100)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveStack:
-    """A running stack of this test session's own, and the command line that talks to it."""
+    """A running stack of the tests' own, and the command line that talks to it."""
 
     home: Path
     environment: dict[str, str]
