@@ -129,9 +129,10 @@ class BulkLoadOperator(_StageOperator):
     def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
         services = hooks.services()
         files = self._files(services)
-        with recorded_failure(files, "load"), services.milvus_store() as store:
+        with recorded_failure(files, "load"):
             _raise_failure(event)
-            finish_load(store, files)
+            with services.milvus_store() as store:
+                finish_load(store, files)
         return str(self.release)
 
 
@@ -153,10 +154,11 @@ class BuildIndexOperator(_StageOperator):
         files = self._files(services)
         corpus = files.corpus()
         params = INDEX_TYPES[corpus.index.type].search_params(corpus.gate.k)
-        with recorded_failure(files, "index"), services.milvus_store() as store:
+        with recorded_failure(files, "index"):
             _raise_failure(event)
             loaded = files.needed_report("load")
-            facts = warm_up(store, loaded["collection"], k=corpus.gate.k, rows=loaded["rows"], params=params)
+            with services.milvus_store() as store:
+                facts = warm_up(store, loaded["collection"], k=corpus.gate.k, rows=loaded["rows"], params=params)
             files.write_report("index", started_at, facts)
         return str(self.release)
 
