@@ -19,7 +19,7 @@ LAYERS = [
     {"parse", "importers", "milvus"},
     {"chunk", "embedders"},
     {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "retire"},
-    {"jobs", "runs", "stack", "sample_corpus"},
+    {"jobs", "runs", "stack", "sample_corpus", "display"},
     {"cli"},
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}

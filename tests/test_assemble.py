@@ -96,8 +96,11 @@ def test_a_row_that_milvus_would_swallow_is_refused_by_name(column: str, value: 
     assert caught.value.row == chunk_rows(TEXTS).column("id")[1].as_py()
 
 
-def test_good_rows_pass() -> None:
-    check_rows(chunk_rows(TEXTS).to_batches()[0], where="part-1", dimension=4)
+def test_a_text_as_long_as_its_column_passes() -> None:
+    files = release_files()
+    rows = pa.Table.from_batches([changed("text", "é" * (text_bytes("text") // 2))])
+    store_of(files).write_part(f"{files.release}-1", rows, [catalog_row("a.txt", 3)])
+    assert assemble_import(files, store_of(files), dimension=4, max_file_bytes=2**20)["rows"] == 3
 
 
 def test_an_id_that_stands_twice_is_refused() -> None:

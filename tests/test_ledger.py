@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from reindex.errors import LedgerMismatch
-from reindex.ledger import Ledger, check_ledger
+from reindex.ledger import Ledger, _problems, check_ledger
 
 GOOD = Ledger(
     listed=3,
@@ -24,6 +24,7 @@ GOOD = Ledger(
 
 def test_a_ledger_that_adds_up_passes() -> None:
     check_ledger(GOOD)
+    assert _problems(GOOD) == []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from reindex import stack
+from reindex.display import err, out, print_hits, print_json, print_report, print_table, stage_line
 from reindex.embedders import find_model, load_embedder
 from reindex.errors import NothingToPut, NotLive, ReindexError, SettingsError
 from reindex.index_types import INDEX_TYPES
@@ -41,11 +39,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON value instead of text")]
 CorpusName = Annotated[str, typer.Argument(metavar="CORPUS")]
 _UPLOAD_THREADS = 8
-_SHOWN_CHARACTERS = 300
 _LATER = "comes in a later version"
-_PIPE_WIDTH = 200
-_out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -60,7 +54,7 @@ def down(as_json: AsJson = False) -> None:
     """Stop the embedded stack; what it holds stays."""
     stack.down(_home(), _say_unless(as_json))
     if as_json:
-        _print_json({"running": False})
+        print_json({"running": False})
 
 
 @app.command()
@@ -70,9 +64,9 @@ def status(as_json: AsJson = False) -> None:
     rows = [
         {**asdict(program), "log": str(program.log), "resident_mb": round(program.resident_mb)} for program in programs
     ]
-    _print_json(rows) if as_json else _print_table([{**row, "pid": str(row["pid"] or "")} for row in rows])
+    print_json(rows) if as_json else print_table([{**row, "pid": str(row["pid"] or "")} for row in rows])
     if programs and not as_json:
-        _out.print(
+        out.print(
             f"\nAirflow: {_environment()['REINDEX_AIRFLOW_URL']}, users admin and viewer, "
             f"passwords: grep airflow_ {_home() / 'stack.json'}",
             soft_wrap=True,
@@ -85,7 +79,7 @@ def status(as_json: AsJson = False) -> None:
 def corpora(as_json: AsJson = False) -> None:
     """List the corpora and what is live of each; exit status 1 if a corpus file cannot be read."""
     rows = [_corpus_row(name) for name in corpus_files(corpora_folder(_environment()))]
-    _print_json(rows) if as_json else _print_table(rows)
+    print_json(rows) if as_json else print_table(rows)
     if any(row["problem"] for row in rows):
         raise typer.Exit(1)
 
@@ -106,7 +100,7 @@ def put(corpus: CorpusName, paths: list[Path], as_json: AsJson = False) -> None:
         "copied": len(changed),
         "unchanged": len(wanted) - len(changed),
     }
-    _print_json(facts) if as_json else _out.print(
+    print_json(facts) if as_json else out.print(
         f"{len(changed)} files copied to s3://{source.bucket}/{source.prefix}, {facts['unchanged']} were there already"
     )
 
@@ -133,7 +127,7 @@ def run(
         files = _files(corpus, started.release)
         _follow(airflow, started, files, quiet=as_json)
     report = release_report(files)
-    _print_json(report) if as_json else _print_report(report)
+    print_json(report) if as_json else print_report(report)
 
 
 @app.command()
@@ -149,12 +143,12 @@ def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
         for name in sorted(release_names(objects, bucket, corpus), reverse=True)
     ]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _print_table([{name: value for name, value in row.items() if name != "failed"} for row in rows])
+    print_table([{name: value for name, value in row.items() if name != "failed"} for row in rows])
     for row in rows:
         if row["failed"]:
-            _out.print(f"{row['release']} failed in {row['failed']}", markup=False, soft_wrap=True)
+            out.print(f"{row['release']} failed in {row['failed']}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -179,7 +173,7 @@ def search(
     with MilvusStore(milvus_connection(_environment())) as store:
         found = store.search(alias, [vector], k=k, params=params, columns=stored_columns(), expression=expression)[0]
     hits = [{"score": hit.score, **{name: hit.fields[name] for name in stored_columns()}} for hit in found]
-    _print_json(hits) if as_json else _print_hits(hits)
+    print_json(hits) if as_json else print_hits(hits)
 
 
 def comes_later(context: typer.Context) -> None:
@@ -196,7 +190,7 @@ def main() -> None:
     try:
         app()
     except ReindexError as error:
-        _err.print(f"reindex: {error}", markup=False)
+        err.print(f"reindex: {error}", markup=False)
         sys.exit(1)
 
 
@@ -228,21 +222,15 @@ def _check_bucket(corpus: Corpus) -> None:
 
 def _follow(airflow: Airflow, run: Run, files: ReleaseFiles, *, quiet: bool) -> None:
     over: set[str] = set()
-    with _err.status(f"{run.release}: waiting for Airflow") as line:
+    with err.status(f"{run.release}: waiting for Airflow") as line:
         for state in airflow.follow(run):
             for stage in (name for name in STAGES if state.stages.get(name) == "success" and name not in over):
                 over.add(stage)
                 if not quiet:
-                    _out.print(_stage_line(files, stage))
+                    out.print(stage_line(stage, files.report(stage) or {}))
             line.update(f"{run.release}: {state.current}{_progress(files, state.current)}")
     if state.state != "success":
         raise airflow.failure(run, state)
-
-
-def _stage_line(files: ReleaseFiles, stage: str) -> str:
-    report = files.report(stage) or {}
-    counts = [f"{report[name]:,} {name}" for name in ("documents", "rejected", "chunks", "rows") if name in report]
-    return f"{stage:<9} {report.get('seconds', 0):7.1f} s  {', '.join(counts)}"
 
 
 def _progress(files: ReleaseFiles, stage: str) -> str:
@@ -307,63 +295,4 @@ def _md5(file: Path) -> str:
 
 
 def _say_unless(as_json: bool) -> Any:
-    return (lambda _: None) if as_json else _out.print
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))  # noqa: T201 - the command's answer
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    shown = [name for name in (rows[0] if rows else {}) if any(row[name] not in {None, ""} for row in rows)]
-    table = Table(*shown, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(_cell(row[name]) for name in shown))
-    _out.print(table if rows else "nothing yet")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float) and value <= 1
-        else f"{value:,}"
-        if isinstance(value, int | float)
-        else str(value)
-    )
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    recall = report["recall"] or {}
-    accounted = (report["indexed"] or 0) + (report["rejected"] or 0)
-    lines = {
-        "release": report["release"],
-        "documents": f"{report['listed']:,} listed = {report['indexed']:,} indexed + {report['rejected']:,} rejected "
-        f"({accounted / report['listed']:.0%} accounted for)",
-        "rejects": ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items()) or "none",
-        "rows": f"{report['rows']:,}",
-        f"recall@{recall['k']}": f"{recall['mean']:.4f}, lower bound {recall['bound']:.4f} "
-        f"at {recall['confidence']:.0%} over {recall['queries']:,} queries",
-        "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items()),
-        "note": "Milvus builds no index for so few rows: recall says nothing about the one that was asked for"
-        if report["searched_without_index"]
-        else "",
-        "collection": report["collection"],
-        "alias": report["alias"] or "not moved: the release stays green",
-    }
-    for name, value in ((name, value) for name, value in lines.items() if value):
-        _out.print(f"{name:<11} {value}", soft_wrap=True)
-
-
-def _print_hits(hits: list[dict[str, Any]]) -> None:
-    for number, hit in enumerate(hits, start=1):
-        place = " > ".join(part for part in (hit["document"], hit["section"], _page(hit["page"])) if part)
-        _out.print(f"{number:>2}. {hit['score']:.4f}  {place}", markup=False, style="bold")
-        _out.print(f"    {' '.join(hit['text'].split())[:_SHOWN_CHARACTERS]}", markup=False, soft_wrap=True)
-    if not hits:
-        _out.print("no hits")
-
-
-def _page(number: int) -> str:
-    return f"page {number}" if number else ""
+    return (lambda _: None) if as_json else out.print

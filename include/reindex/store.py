@@ -1,6 +1,6 @@
 """What Reindex asks of a vector database, and the exact one: brute force over rows held in memory.
 
-`exact_search` is the search that recall is measured against; `ExactStore` makes it a whole `VectorStore`, for tests.
+`similarity` gives the scores that recall is measured against; `ExactStore` makes a `VectorStore` of it, for tests.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from reindex.errors import CollectionIsLive, NotLive, SchemaMismatch
+from reindex.errors import CollectionIsLive, InvalidQuery, NotLive, SchemaMismatch
 from reindex.records import (
     ID_COLUMN,
     VECTOR_COLUMN,
@@ -254,7 +254,7 @@ class ExactStore:
         import numpy as np
 
         if expression:
-            raise NotImplementedError("the exact store reads no filter expressions")
+            raise InvalidQuery("the exact store reads no filter expressions")
         rows = self._rows(name)
         metric = self.held[self.names.get(name, name)].info.metric
         found = exact_search(

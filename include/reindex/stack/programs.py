@@ -112,6 +112,17 @@ def _airflow(*arguments: str) -> Callable[[StackState], list[str]]:
     return lambda _: [str(BIN / "airflow"), *arguments]
 
 
+def _airflow_component(component: str, *arguments: str) -> Program:
+    """Return a program that the API server reports on under the component's name."""
+    return Program(
+        folder="airflow",
+        command=_airflow(*arguments),
+        environment=airflow_environment,
+        is_healthy=health.airflow_component(component),
+        needs=("airflow-migrate",),
+    )
+
+
 def _migrate(state: StackState) -> list[str]:
     record = health.migration_record(state)
     return ["/bin/sh", "-c", '"$0" db migrate && touch "$1"', str(BIN / "airflow"), str(record)]
@@ -161,25 +172,7 @@ PROGRAMS = {
         needs=("airflow-migrate",),
         port="airflow",
     ),
-    "airflow-scheduler": Program(
-        folder="airflow",
-        command=_airflow("scheduler", "--skip-serve-logs"),
-        environment=airflow_environment,
-        is_healthy=health.airflow_component("scheduler"),
-        needs=("airflow-migrate",),
-    ),
-    "airflow-dag-processor": Program(
-        folder="airflow",
-        command=_airflow("dag-processor"),
-        environment=airflow_environment,
-        is_healthy=health.airflow_component("dag_processor"),
-        needs=("airflow-migrate",),
-    ),
-    "airflow-triggerer": Program(
-        folder="airflow",
-        command=_airflow("triggerer", "--skip-serve-logs", "--capacity", "50"),
-        environment=airflow_environment,
-        is_healthy=health.airflow_component("triggerer"),
-        needs=("airflow-migrate",),
-    ),
+    "airflow-scheduler": _airflow_component("scheduler", "scheduler", "--skip-serve-logs"),
+    "airflow-dag-processor": _airflow_component("dag_processor", "dag-processor"),
+    "airflow-triggerer": _airflow_component("triggerer", "triggerer", "--skip-serve-logs", "--capacity", "50"),
 }

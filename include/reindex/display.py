@@ -1,0 +1,80 @@
+"""What the command line shows: answers as JSON or as tables and lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_SHOWN_CHARACTERS = 300
+_PIPE_WIDTH = 200
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def stage_line(stage: str, report: dict[str, Any]) -> str:
+    """Return what one finished stage says of itself."""
+    counts = [f"{report[name]:,} {name}" for name in ("documents", "rejected", "chunks", "rows") if name in report]
+    return f"{stage:<9} {report.get('seconds', 0):7.1f} s  {', '.join(counts)}"
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))  # noqa: T201 - the command's answer
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    shown = [name for name in (rows[0] if rows else {}) if any(row[name] not in {None, ""} for row in rows)]
+    table = Table(*shown, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in shown))
+    out.print(table if rows else "nothing yet")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return (
+        f"{value:.4f}"
+        if isinstance(value, float) and value <= 1
+        else f"{value:,}"
+        if isinstance(value, int | float)
+        else str(value)
+    )
+
+
+def print_report(report: dict[str, Any]) -> None:
+    recall = report["recall"] or {}
+    accounted = (report["indexed"] or 0) + (report["rejected"] or 0)
+    lines = {
+        "release": report["release"],
+        "documents": f"{report['listed']:,} listed = {report['indexed']:,} indexed + {report['rejected']:,} rejected "
+        f"({accounted / report['listed']:.0%} accounted for)",
+        "rejects": ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items()) or "none",
+        "rows": f"{report['rows']:,}",
+        f"recall@{recall['k']}": f"{recall['mean']:.4f}, lower bound {recall['bound']:.4f} "
+        f"at {recall['confidence']:.0%} over {recall['queries']:,} queries",
+        "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items()),
+        "note": "Milvus builds no index for so few rows: recall says nothing about the one that was asked for"
+        if report["searched_without_index"]
+        else "",
+        "collection": report["collection"],
+        "alias": report["alias"] or "not moved: the release stays green",
+    }
+    for name, value in ((name, value) for name, value in lines.items() if value):
+        out.print(f"{name:<11} {value}", soft_wrap=True)
+
+
+def print_hits(hits: list[dict[str, Any]]) -> None:
+    for number, hit in enumerate(hits, start=1):
+        place = " > ".join(part for part in (hit["document"], hit["section"], _page(hit["page"])) if part)
+        out.print(f"{number:>2}. {hit['score']:.4f}  {place}", markup=False, style="bold")
+        out.print(f"    {' '.join(hit['text'].split())[:_SHOWN_CHARACTERS]}", markup=False, soft_wrap=True)
+    if not hits:
+        out.print("no hits")
+
+
+def _page(number: int) -> str:
+    return f"page {number}" if number else ""
