@@ -9,19 +9,17 @@ import pytest
 
 from reindex.errors import LedgerMismatch, RecallTooLow, TooManyRejects
 from reindex.ledger import Ledger
+from reindex.recall import Recall, check_recall, wilson_lower_bound
 from reindex.records import REJECT_SCHEMA, chunk_schema
 from reindex.settings import Gate
 from reindex.store import exact_search
 from reindex.verify import (
     Nearest,
-    Recall,
-    check_recall,
     choose_queries,
     judge,
     measure_recall,
     merge_nearest,
     nearest_in_file,
-    wilson_lower_bound,
 )
 from tests.fakes import chunk_rows, release_files
 from tests.test_ledger import GOOD

@@ -7,17 +7,16 @@ neighbours are computed here, in float32, from the import files; the server is a
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from reindex.errors import RecallTooLow, TooManyRejects
+from reindex.errors import TooManyRejects
 from reindex.ledger import Ledger, check_ledger
 from reindex.naming import chunk_id
+from reindex.recall import POOR_RECALL, Recall, check_recall, wilson_lower_bound
 from reindex.records import ID_COLUMN
 from reindex.releases import ReleaseFiles
 from reindex.settings import Gate
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 QUERY_COUNT = 1000
 _QUERY_WORDS = 12
 _EXCERPTS_A_PASSAGE = 20
-# Queries that find fewer than half of their neighbours: a good mean can hide them.
-POOR_RECALL = 0.5
-MAX_POOR_SHARE = 0.02
 # Two ways of adding up the same products differ in the last digits: within this, scores of unit vectors are equal.
 _TIE_TOLERANCE = 1e-5
 _SEARCH_BATCH = 100
@@ -48,19 +44,6 @@ class Nearest:
     scores: np.ndarray
     returned_scores: np.ndarray
     rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recall:
-    """Recall@k over some queries; `bound` is the lower end of the confidence interval of the mean."""
-
-    k: int
-    queries: int
-    mean: float
-    bound: float
-    confidence: float
-    poor_share: float
-    short_answers: int
 
 
 def choose_queries(passages: Iterable[tuple[str, str]], count: int = QUERY_COUNT) -> list[str]:
@@ -147,18 +130,6 @@ def measure_recall(nearest: Nearest, returned: Sequence[Sequence[str]], *, k: in
     )
 
 
-def wilson_lower_bound(mean: float, count: int, confidence: float) -> float:
-    """Return the one-sided lower bound of a mean of values between 0 and 1 (Wilson's score interval, 1927).
-
-    It treats each value as all or nothing, which no such values can vary more than; unlike the usual interval it does
-    not call a perfect sample certain.
-    """
-    z = NormalDist().inv_cdf(confidence)
-    centre = mean + z * z / (2 * count)
-    spread = z * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count))
-    return (centre - spread) / (1 + z * z / count)
-
-
 def judge(files: ReleaseFiles, gate: Gate, recall: Recall, ledger: Ledger, *, collection_id: int) -> dict[str, Any]:
     """Write what was measured, then pass the release or raise LedgerMismatch, TooManyRejects or RecallTooLow."""
     measured = {
@@ -181,18 +152,6 @@ def check_rejects(files: ReleaseFiles, ledger: Ledger, gate: Gate) -> None:
             f"{files.read_column('rejects.parquet', 'key')[0]} ({files.read_column('rejects.parquet', 'detail')[0]})"
         )
         raise TooManyRejects(ledger.rejected, ledger.listed, gate.max_rejected_share, first)
-
-
-def check_recall(recall: Recall, gate: Gate, *, is_unindexed: bool) -> None:
-    """Raise RecallTooLow unless the bound reaches the floor; `is_unindexed` says that no index was built.
-
-    A corpus of a few notes gives too few queries for any bound to reach the floor: there every answer must be perfect.
-    """
-    best_possible = wilson_lower_bound(1.0, recall.queries, recall.confidence)
-    is_tiny = is_unindexed and best_possible < gate.min_recall < 1
-    passes = recall.mean == 1 if is_tiny else recall.bound >= gate.min_recall
-    if not passes or recall.poor_share > MAX_POOR_SHARE:
-        raise RecallTooLow(recall.k, recall.bound, gate.min_recall, recall.mean, recall.poor_share)
 
 
 def draw_ledger(
