@@ -28,10 +28,16 @@ def reindex_dag(corpus: Corpus) -> DAG:
         default_args=tasks.DEFAULTS,
         params={
             "promote": Param(
-                corpus.promote,
-                enum=["auto", "never"],
+                None,
+                type=["null", "string"],
+                enum=[None, "auto", "never"],
+                values_display={
+                    None: f"as the corpus file says ({corpus.promote}); a backfill: never",
+                    "auto": "auto: move the alias when every gate is passed",
+                    "never": "never: leave the release green",
+                },
                 title="Promote",
-                description="auto moves the alias when every gate is passed; never leaves the release green",
+                description="whether the alias moves to the release; a backfill that asks for auto never moves it back",
             ),
         },
         tags=["reindex", corpus.name],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reindex.naming import chunk_id
-from reindex.records import chunk_schema
+from reindex.records import StoredObject, chunk_schema
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus
 from reindex.storage import ObjectStore
@@ -27,9 +28,17 @@ class MemoryObjectStore(ObjectStore):
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], bytes] = {}
+        self.modified: dict[tuple[str, str], datetime] = {}
 
-    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
-        yield from sorted(key for held, key in list(self.objects) if held == bucket and key.startswith(prefix))
+    def entries(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
+        for key in sorted(key for held, key in list(self.objects) if held == bucket and key.startswith(prefix)):
+            yield StoredObject(
+                key=key,
+                version="",
+                etag=self.etag(bucket, key) or "",
+                bytes=len(self.objects[bucket, key]),
+                modified=self.modified[bucket, key],
+            )
 
     def read(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> bytes | None:
         data = self.objects.get((bucket, key))
@@ -37,11 +46,12 @@ class MemoryObjectStore(ObjectStore):
 
     def write(self, bucket: str, key: str, data: bytes) -> None:
         self.objects[bucket, key] = data
+        self.modified[bucket, key] = datetime.now(UTC)
 
-    def write_if_unchanged(self, bucket: str, key: str, data: bytes, *, etag: str | None) -> bool:
+    def write_if_unchanged(self, bucket: str, key: str, data: bytes | IO[bytes], *, etag: str | None) -> bool:
         if self.etag(bucket, key) != etag:
             return False
-        self.write(bucket, key, data)
+        self.write(bucket, key, data if isinstance(data, bytes) else data.read())
         return True
 
     def upload(self, bucket: str, key: str, file: Path) -> None:

@@ -60,7 +60,7 @@ def look(code: str, *arguments: str, corpora: Path, home: Path) -> Any:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "REINDEX_CORPORA": str(corpora),
-        "PYTHONPATH": os.pathsep.join([str(PROJECT / "include"), str(PROJECT / "plugins")]),
+        "PYTHONPATH": os.pathsep.join([str(PROJECT / "include"), str(PROJECT / "plugins"), str(PROJECT)]),
     }
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
@@ -116,18 +116,49 @@ def test_only_one_run_promotes_at_a_time_and_tells_other_dags(bag: Any) -> None:
     assert (promote["pool"], promote["outlets"]) == ("promotion", ["live_index_good"])
 
 
-def test_a_run_that_was_asked_never_to_promote_skips_it_and_retires_all_the_same(bag: Any, tmp_path: Path) -> None:
-    code = """
-import json
+PROMOTE = """
+import json, sys
+from types import SimpleNamespace
 from airflow.sdk.exceptions import AirflowSkipException
+from reindex.errors import OlderThanLive, ReindexError
 from reindex_airflow import tasks
-tasks.get_current_context = lambda: {"params": {"promote": "never"}}
+from tests.fakes import release_files
+
+run_type, asked = sys.argv[1], json.loads(sys.argv[2])
+run = SimpleNamespace(run_type=SimpleNamespace(value=run_type), run_id="r")
+tasks.get_current_context = lambda: {"params": {"promote": asked}, "dag_run": run}
+files = release_files("R")
+tasks.hooks.services = lambda: SimpleNamespace(files=lambda corpus, release: files, milvus_store=None)
+
+def older(connect, files, by):
+    raise OlderThanLive("R", "S")
+
+tasks.promote = older
 try:
-    tasks.promote_release.function("R", "good")
-except AirflowSkipException as skipped:
-    print("\\n" + json.dumps(str(skipped)))
+    tasks.promote_release.function("R", "docs")
+except (AirflowSkipException, ReindexError) as outcome:
+    print("\\n" + json.dumps([type(outcome).__name__, str(outcome), files.failure() is not None]))
 """
-    assert look(code, corpora=tmp_path, home=tmp_path).startswith("R is verified and stays green")
+
+
+@pytest.mark.parametrize(
+    ("run_type", "asked", "outcome", "reason", "failure"),
+    [
+        ("manual", "never", "AirflowSkipException", "was not asked to promote it", False),
+        ("backfill", None, "AirflowSkipException", "was not asked to promote it", False),
+        ("backfill", "auto", "AirflowSkipException", "promotion goes forward only", False),
+        ("scheduled", None, "OlderThanLive", "promotion goes forward only", True),
+    ],
+)
+def test_a_promotion_that_is_not_wanted_is_skipped_and_one_that_is_refused_fails(
+    run_type: str, asked: str | None, outcome: str, reason: str, failure: bool, tmp_path: Path
+) -> None:
+    kind, said, is_recorded = look(PROMOTE, run_type, json.dumps(asked), corpora=tmp_path, home=tmp_path)
+    assert (kind, is_recorded) == (outcome, failure)
+    assert reason in said
+
+
+def test_a_run_whose_promotion_is_skipped_retires_all_the_same(bag: Any) -> None:
     assert bag["dags"]["reindex_good"]["tasks"]["retire"]["trigger_rule"] == "none_failed"
 
 
@@ -137,7 +168,9 @@ def test_ray_jobs_wait_for_each_other(bag: Any) -> None:
 
 
 def test_the_form_begins_with_what_the_corpus_says(bag: Any) -> None:
-    assert bag["dags"]["reindex_good"]["params"]["promote"]["enum"] == ["auto", "never"]
+    promote = bag["dags"]["reindex_good"]["params"]["promote"]
+    assert promote["enum"] == [None, "auto", "never"]
+    assert "as the corpus file says (never)" in promote["values_display"]["null"]
 
 
 def test_a_broken_corpus_file_fails_alone_every_night(bag: Any) -> None:

@@ -128,7 +128,7 @@ def test_the_dag_stands_in_airflow_with_schedule_form_and_documented_tasks(
         tasks = airflow.get("/api/v2/dags/reindex_docs/tasks").json()["tasks"]
     assert details["timetable_summary"] == "0 2 1 1 *"
     assert not details["is_paused"]
-    assert details["params"]["promote"]["schema"]["enum"] == ["auto", "never"]
+    assert details["params"]["promote"]["schema"]["enum"] == [None, "auto", "never"]
     assert len(tasks) == 9
     assert all(task["doc_md"] for task in tasks)
 

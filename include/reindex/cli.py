@@ -123,7 +123,7 @@ def run(
     settings = _corpus(corpus)
     _check_bucket(settings)
     with closing(Airflow(airflow_connection(_environment()))) as airflow:
-        started = airflow.trigger(dag_id(corpus), conf={"promote": promote or settings.promote})
+        started = airflow.trigger(dag_id(corpus), conf={"promote": promote})
         files = _files(corpus, started.release)
         _follow(airflow, started, files, quiet=as_json)
     report = release_report(files)

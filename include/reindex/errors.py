@@ -28,7 +28,11 @@ ReindexError
     ├── TooManyRejects          more documents rejected than the corpus allows
     ├── RecallTooLow            the index misses too many true neighbours
     ├── NotVerified             a release that nobody measured, or that changed since
-    ├── OlderThanLive           what is live was listed later than this release
+    ├── OlderThanLive           what is live shows the bucket at a later moment
+    ├── PromotedMeanwhile       somebody else made another release live at the same time
+    ├── NothingToGoBackTo       no release is left to roll back to
+    ├── AlreadyLive             the release that was asked for is live
+    ├── ReleaseDropped          a release whose collection is gone
     ├── NotLive                 the alias has no collection yet
     ├── InvalidQuery            a search that Milvus cannot read
     ├── RunRefused              the DAG cannot be triggered as asked
@@ -168,7 +172,7 @@ class InvalidCorpusName(TerminalError):
     def __str__(self) -> str:
         return (
             f"{self.name!r} is no name for a corpus: up to 64 lower-case letters, digits and single hyphens, "
-            "beginning with a letter"
+            "beginning with a letter; and not roll-back, whose DAG is another"
         )
 
 
@@ -316,7 +320,10 @@ class NotVerified(TerminalError):
         self.release, self.problem = release, problem
 
     def __str__(self) -> str:
-        return f"release {self.release} cannot be promoted: {self.problem}; the alias stays where it was: run again"
+        return (
+            f"release {self.release} cannot go live: {self.problem}; "
+            "the alias stays where it was: start a new run, or name another release"
+        )
 
 
 class OlderThanLive(TerminalError):
@@ -326,8 +333,54 @@ class OlderThanLive(TerminalError):
 
     def __str__(self) -> str:
         return (
-            f"release {self.release} lists the bucket as it was before {self.live}, which is live: "
-            "promotion goes forward only, so the alias stays where it is; start a new run"
+            f"release {self.release} shows the bucket as it was before {self.live}, which is live: "
+            "promotion goes forward only, so the alias stays where it is; "
+            f"to go back on purpose: `reindex rollback --to {self.release}`"
+        )
+
+
+class PromotedMeanwhile(TerminalError):
+    def __init__(self, release: str, winner: str, by: str) -> None:
+        super().__init__(release, winner, by)
+        self.release, self.winner, self.by = release, winner, by
+
+    def __str__(self) -> str:
+        return (
+            f"release {self.release} is not live: {self.by} made {self.winner} live at the same moment, "
+            "and the alias stays there; run again if this one is to replace it"
+        )
+
+
+class NothingToGoBackTo(TerminalError):
+    def __init__(self, corpus: str) -> None:
+        super().__init__(corpus)
+        self.corpus = corpus
+
+    def __str__(self) -> str:
+        return (
+            f"{self.corpus} has no release to go back to: none before the live one is verified and still has its "
+            f"collection; see `reindex releases {self.corpus}`, raise retention.releases for the next time"
+        )
+
+
+class AlreadyLive(TerminalError):
+    def __init__(self, corpus: str, release: str) -> None:
+        super().__init__(corpus, release)
+        self.corpus, self.release = corpus, release
+
+    def __str__(self) -> str:
+        return f"release {self.release} is what {self.corpus} serves already; nothing was changed"
+
+
+class ReleaseDropped(TerminalError):
+    def __init__(self, corpus: str, release: str) -> None:
+        super().__init__(corpus, release)
+        self.corpus, self.release = corpus, release
+
+    def __str__(self) -> str:
+        return (
+            f"release {self.release} has no collection any more, so {self.corpus} cannot go back to it; "
+            f"`reindex releases {self.corpus}` shows which are retained"
         )
 
 

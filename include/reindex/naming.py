@@ -11,12 +11,15 @@ from reindex.errors import InvalidCorpusName
 STATE_PREFIX = "reindex"
 _CORPUS = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _MAX_CORPUS_LENGTH = 64
+ROLLBACK_DAG = "reindex_roll_back"
+# The corpus whose DAG would be called like the one that rolls back.
+_RESERVED = "roll-back"
 _AS_OF = "%Y%m%dT%H%M%SZ"
 
 
 def check_corpus_name(name: str) -> str:
     """Return the name if Milvus, Airflow and the bucket can all carry it; raise InvalidCorpusName otherwise."""
-    if len(name) > _MAX_CORPUS_LENGTH or not _CORPUS.fullmatch(name):
+    if name == _RESERVED or len(name) > _MAX_CORPUS_LENGTH or not _CORPUS.fullmatch(name):
         raise InvalidCorpusName(name)
     return name
 
@@ -28,7 +31,8 @@ def alias_name(corpus: str) -> str:
 
 def dag_id(corpus: str) -> str:
     """Return the corpus's DAG; a name that is no corpus name gets dots for what it should not have."""
-    return f"reindex_{re.sub(r'[^a-z0-9-]', '.', corpus).replace('-', '_')}"
+    allowed = "." if corpus == _RESERVED else "_"
+    return f"reindex_{re.sub(r'[^a-z0-9-]', '.', corpus).replace('-', allowed)}"
 
 
 def release_name(as_of: datetime, run_id: str) -> str:
@@ -73,8 +77,23 @@ def release_prefix(corpus: str, release: str) -> str:
     return f"{corpus_prefix(corpus)}/releases/{release}"
 
 
+def releases_prefix(corpus: str) -> str:
+    """Return the folder of all the corpus's releases, with its slash."""
+    return f"{corpus_prefix(corpus)}/releases/"
+
+
+def rollback_key(corpus: str, rollback: str) -> str:
+    """Return the record of one rollback, which is named as a release is: from the run that makes it."""
+    return f"{corpus_prefix(corpus)}/rollbacks/{rollback}.json"
+
+
+def spaces_prefix(corpus: str) -> str:
+    """Return the folder of all the corpus's embedding spaces, with its slash."""
+    return f"{corpus_prefix(corpus)}/spaces/"
+
+
 def space_prefix(corpus: str, space: str) -> str:
-    return f"{corpus_prefix(corpus)}/spaces/{space}"
+    return f"{spaces_prefix(corpus)}{space}"
 
 
 def import_file_name(number: int) -> str:

@@ -33,6 +33,10 @@ class ReleaseFiles:
     def key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
+    def of(self, release: str) -> ReleaseFiles:
+        """Return the files of another release of the corpus."""
+        return ReleaseFiles(self.store, self.bucket, self.corpus_name, release)
+
     def freeze_corpus(self, corpus: Corpus) -> None:
         """Keep the settings this release is made with: later edits of the corpus file are for later releases."""
         self.store.write(self.bucket, self.key(_CORPUS_FILE), corpus.model_dump_json(indent=1).encode())
@@ -165,7 +169,7 @@ class recorded_failure:  # noqa: N801 - read as a `with` statement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LivePointer:
-    """What the alias should name: `replaced` is the release before it, or empty."""
+    """What the alias names, since when and by whose doing: `replaced` is the release before it, or empty."""
 
     release: str
     collection: str

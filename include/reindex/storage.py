@@ -69,10 +69,14 @@ class ObjectStore:
             for page in self._client.get_paginator(call).paginate(Bucket=bucket, Prefix=prefix):
                 yield from (_stored(entry) for entry in page.get(section, []) if entry.get("IsLatest", True))
 
-    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+    def entries(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
+        """Yield the objects under a prefix in key order as they are now, whether the bucket keeps versions or not."""
         with self._translated(bucket):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                yield from (entry["Key"] for entry in page.get("Contents", []))
+                yield from (_stored(entry) for entry in page.get("Contents", []))
+
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        return (found.key for found in self.entries(bucket, prefix))
 
     def read(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> bytes | None:
         """Return an object's bytes, or None if it is not there in that version or with that ETag."""
@@ -90,7 +94,7 @@ class ObjectStore:
         with self._translated(bucket):
             self._client.put_object(Bucket=bucket, Key=key, Body=data)
 
-    def write_if_unchanged(self, bucket: str, key: str, data: bytes, *, etag: str | None) -> bool:
+    def write_if_unchanged(self, bucket: str, key: str, data: bytes | IO[bytes], *, etag: str | None) -> bool:
         """Write an object only if it still has this ETag (None: only if there is none); return whether it did."""
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         with self._translated(bucket):
@@ -131,11 +135,13 @@ class ObjectStore:
     def write_json(self, bucket: str, key: str, content: dict[str, Any]) -> None:
         self.write(bucket, key, json.dumps(content, indent=1, sort_keys=True).encode())
 
-    def read_batches(self, bucket: str, key: str, *, rows: int = 8192) -> Iterator[pa.RecordBatch]:
+    def read_batches(
+        self, bucket: str, key: str, *, rows: int = 8192, columns: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Yield a Parquet object's rows in batches; memory stays at one batch, the file passes over local disk."""
         with tempfile.TemporaryFile() as file:
             self.download(bucket, key, file)
-            yield from pq.ParquetFile(file).iter_batches(batch_size=rows)
+            yield from pq.ParquetFile(file).iter_batches(batch_size=rows, columns=columns)
 
     def read_table(self, bucket: str, key: str) -> pa.Table | None:
         data = self.read(bucket, key)
@@ -155,6 +161,17 @@ class ObjectStore:
                     rows += batch.num_rows
             self.upload(bucket, key, path)
         return rows
+
+    def replace_batches(
+        self, bucket: str, key: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, etag: str
+    ) -> bool:
+        """Write a Parquet object anew only if it still has this ETag; return whether it did."""
+        with tempfile.TemporaryFile() as file:
+            with pq.ParquetWriter(file, schema, compression="zstd", store_schema=False) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+            file.seek(0)
+            return self.write_if_unchanged(bucket, key, file, etag=etag)
 
     @contextmanager
     def _translated(self, bucket: str) -> Iterator[None]:

@@ -10,9 +10,11 @@ from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryActi
 from airflow.sdk.exceptions import AirflowSkipException
 
 from reindex.embedders import find_model
+from reindex.errors import OlderThanLive
 from reindex.naming import alias_name, release_name
 from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
+from reindex.promote import wants_promotion
 from reindex.releases import read_live, run_stage
 from reindex.retire import retire_releases as retire
 from reindex.settings import load_corpus
@@ -70,17 +72,26 @@ def plan_release(release: str, corpus: str) -> str:
 def promote_release(release: str, corpus: str) -> str:
     """Move the alias to the verified release in one step, and prove it on fresh connections.
 
-    **Skipped** when the run was asked never to promote. **Fails** when the collection is not the one that was
-    measured; the alias then stays where it was.
+    **Skipped** when the run was asked never to promote, and in a backfill that was not asked to, or whose release is
+    older than what is live. **Fails** when the collection is not the one that was measured; the alias then stays where
+    it was.
     """
     context = get_current_context()
-    if context["params"]["promote"] == "never":
-        raise AirflowSkipException(f"{release} is verified and stays green: this run was asked not to promote")
     services = hooks.services()
     files = services.files(corpus, release)
     run = context["dag_run"]
+    is_backfill = run.run_type.value == "backfill"
+    if not wants_promotion(context["params"]["promote"], files.corpus().promote, is_backfill=is_backfill):
+        raise AirflowSkipException(f"{release} is verified and stays green: this run was not asked to promote it")
     by = f"{run.run_type.value} run {run.run_id}"
-    report = run_stage(files, "promote", lambda: promote(services.milvus_store, files, by=by))
+    try:
+        report = run_stage(files, "promote", lambda: promote(services.milvus_store, files, by=by))
+    except OlderThanLive as error:
+        if not is_backfill:
+            raise
+        # What a backfill makes is meant to be older.
+        files.forget_failure()
+        raise AirflowSkipException(str(error)) from error
     live, _ = read_live(files.store, files.bucket, corpus)
     if live is None or live.release != release:
         raise AirflowSkipException(f"{release} was promoted before, and another release is live now")
