@@ -83,8 +83,27 @@ def test_the_dags_load_without_an_error_and_without_torch_ray_or_pymilvus(bag: A
     assert bag["heavy"] == []
 
 
-def test_every_corpus_file_is_a_dag(bag: Any) -> None:
-    assert set(bag["dags"]) == {"reindex_good", "reindex_manual", "reindex_bad", "reindex_bad.name"}
+def test_every_corpus_file_is_a_dag_and_one_more_rolls_back(bag: Any) -> None:
+    corpora = {"reindex_good", "reindex_manual", "reindex_bad", "reindex_bad.name"}
+    assert set(bag["dags"]) == corpora | {"reindex_roll_back"}
+
+
+def test_the_rollback_chooses_waits_for_memory_and_switches(bag: Any) -> None:
+    dag = bag["dags"]["reindex_roll_back"]
+    upstream = {name: task["upstream"] for name, task in dag["tasks"].items()}
+    assert upstream == {"choose": [], "reload": ["choose"], "roll_back": ["reload"]}
+    assert (dag["schedule"], dag["tags"]) == (None, ["reindex", "rollback"])
+    assert (dag["tasks"]["roll_back"]["pool"], dag["tasks"]["roll_back"]["outlets"]) == (
+        "promotion",
+        ["rolled_back_index"],
+    )
+
+
+def test_the_rollback_s_form_asks_for_a_corpus_however_broken_its_file_and_names_the_release_before(bag: Any) -> None:
+    params = bag["dags"]["reindex_roll_back"]["params"]
+    assert params["corpus"]["enum"] == ["bad", "bad_name", "good", "manual"]
+    assert params["release"]["type"] == ["null", "string"]
+    assert all(param["title"] for param in params.values())
 
 
 def test_the_stages_follow_each_other(bag: Any) -> None:
@@ -101,14 +120,15 @@ def test_the_schedule_is_the_corpus_s_and_nothing_is_caught_up(bag: Any) -> None
 
 
 def test_every_task_is_documented(bag: Any) -> None:
-    dag = bag["dags"]["reindex_good"]
-    assert dag["doc"]
-    assert [name for name, task in dag["tasks"].items() if not task["doc"]] == []
+    for dag in (bag["dags"]["reindex_good"], bag["dags"]["reindex_roll_back"]):
+        assert dag["doc"]
+        assert [name for name, task in dag["tasks"].items() if not task["doc"]] == []
 
 
 def test_a_terminal_error_fails_at_once_and_any_other_is_tried_again(bag: Any) -> None:
-    for task in bag["dags"]["reindex_good"]["tasks"].values():
-        assert (task["terminal"], task["transient"], task["retries"]) == ("fail", "default", 2)
+    for dag in ("reindex_good", "reindex_roll_back"):
+        for task in bag["dags"][dag]["tasks"].values():
+            assert (task["terminal"], task["transient"], task["retries"]) == ("fail", "default", 2)
 
 
 def test_only_one_run_promotes_at_a_time_and_tells_other_dags(bag: Any) -> None:

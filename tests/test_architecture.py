@@ -18,7 +18,7 @@ LAYERS = [
     {"releases", "parts"},
     {"parse", "importers", "milvus", "switch"},
     {"chunk", "embedders"},
-    {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "retire"},
+    {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "rollback", "retire"},
     {"jobs", "runs", "stack", "sample_corpus", "display"},
     {"cli"},
 ]

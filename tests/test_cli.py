@@ -30,7 +30,7 @@ def test_every_command_of_the_contract_is_there() -> None:
     assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("command", ["eval", "rollback", "explain"])
+@pytest.mark.parametrize("command", ["eval", "explain"])
 def test_what_comes_later_says_so(tmp_path: Path, command: str) -> None:
     assert (
         refusal(reindex(tmp_path, command, "docs", "--any")) == f"reindex: reindex: {command}: comes in a later version"
@@ -59,3 +59,10 @@ def test_an_unknown_corpus_and_an_unknown_key_are_refused_without_a_server(tmp_p
     corpora = {"REINDEX_CORPORA": str(tmp_path)}
     assert "no corpus is called 'other'" in refusal(reindex(tmp_path, "run", "other", **corpora))
     assert "typo.yaml: gaet: unknown key; allowed here: name" in refusal(reindex(tmp_path, "run", "typo", **corpora))
+
+
+def test_a_rollback_minds_that_the_corpus_is_known_and_not_what_its_file_says(tmp_path: Path) -> None:
+    (tmp_path / "typo.yaml").write_text("name: typo\nsource: {bucket: b}\ngaet: {}\n")
+    corpora = {"REINDEX_CORPORA": str(tmp_path)}
+    assert "no corpus is called 'other'" in refusal(reindex(tmp_path, "rollback", "other", **corpora))
+    assert "REINDEX_AIRFLOW_URL: is not set" in refusal(reindex(tmp_path, "rollback", "typo", **corpora))

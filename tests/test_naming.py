@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
+
 from reindex import naming
+from reindex.errors import InvalidCorpusName
 
 AS_OF = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 
@@ -49,3 +52,10 @@ def test_a_chunk_s_id_depends_on_document_text_and_occurrence_alone() -> None:
 def test_every_fact_of_an_embedding_space_changes_its_fingerprint() -> None:
     facts = {"model": "m", "prompt": ""}
     assert len({naming.space_fingerprint(f) for f in (facts, {**facts, "prompt": "q"}, {**facts, "model": "n"})}) == 3
+
+
+def test_no_corpus_s_dag_is_the_one_that_rolls_back() -> None:
+    with pytest.raises(InvalidCorpusName, match="not roll-back"):
+        naming.check_corpus_name("roll-back")
+    assert naming.dag_id("roll-back") != naming.ROLLBACK_DAG == naming.dag_id("roll_back").replace(".", "_")
+    assert naming.dag_id("roll-over") == "reindex_roll_over"

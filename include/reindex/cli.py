@@ -14,20 +14,21 @@ from typing import Annotated, Any, Literal
 import typer
 
 from reindex import stack
-from reindex.display import err, out, print_hits, print_json, print_report, print_table, stage_line
+from reindex.display import err, out, print_hits, print_json, print_live, print_report, print_table, stage_line
 from reindex.embedders import find_model, load_embedder
 from reindex.errors import NothingToPut, NotLive, ReindexError, SettingsError
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
-from reindex.naming import alias_name, collection_name, collection_release, dag_id
+from reindex.naming import ROLLBACK_DAG, alias_name, collection_name, collection_release, dag_id, rollback_key
 from reindex.records import stored_columns
-from reindex.releases import STAGES, ReleaseFiles, read_live, release_names, release_report
-from reindex.runs import Airflow, Run
+from reindex.releases import ReleaseFiles, read_live, release_names, release_report
+from reindex.runs import ROLLBACK, Airflow, Run
 from reindex.settings import (
     Corpus,
     airflow_connection,
     corpora_folder,
     corpus_files,
+    find_corpus,
     load_corpus,
     milvus_connection,
     s3_connection,
@@ -78,7 +79,8 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def corpora(as_json: AsJson = False) -> None:
     """List the corpora and what is live of each; exit status 1 if a corpus file cannot be read."""
-    rows = [_corpus_row(name) for name in corpus_files(corpora_folder(_environment()))]
+    with MilvusStore(milvus_connection(_environment())) as store:
+        rows = [_corpus_row(name, store) for name in corpus_files(corpora_folder(_environment()))]
     print_json(rows) if as_json else print_table(rows)
     if any(row["problem"] for row in rows):
         raise typer.Exit(1)
@@ -124,7 +126,7 @@ def run(
     _check_bucket(settings)
     with closing(Airflow(airflow_connection(_environment()))) as airflow:
         started = airflow.trigger(dag_id(corpus), conf={"promote": promote})
-        files = _files(corpus, started.release)
+        files = _files(corpus, started.name)
         _follow(airflow, started, files, quiet=as_json)
     report = release_report(files)
     print_json(report) if as_json else print_report(report)
@@ -149,6 +151,21 @@ def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
     for row in rows:
         if row["failed"]:
             out.print(f"{row['release']} failed in {row['failed']}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def rollback(
+    corpus: CorpusName,
+    to: Annotated[str | None, typer.Option(metavar="RELEASE", help="default: the one before the live one")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier release live again, whatever the corpus file says now, and print what is live."""
+    find_corpus(corpus, corpora_folder(_environment()))
+    with closing(Airflow(airflow_connection(_environment()))) as airflow:
+        started = airflow.trigger(ROLLBACK_DAG, conf={"corpus": corpus, "release": to}, kind=ROLLBACK)
+        _follow(airflow, started, None, quiet=True)
+    facts = _objects().read_json(state_bucket(_environment()), rollback_key(corpus, started.name)) or {}
+    print_json(facts) if as_json else print_live(facts)
 
 
 @app.command()
@@ -181,7 +198,7 @@ def comes_later(context: typer.Context) -> None:
     raise SettingsError("reindex", str(context.info_name), _LATER)
 
 
-for _name in ("eval", "rollback", "explain"):
+for _name in ("eval", "explain"):
     app.command(name=_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(comes_later)
 
 
@@ -220,15 +237,16 @@ def _check_bucket(corpus: Corpus) -> None:
     next(_objects().list_objects(corpus.source.bucket, corpus.source.prefix), None)
 
 
-def _follow(airflow: Airflow, run: Run, files: ReleaseFiles, *, quiet: bool) -> None:
+def _follow(airflow: Airflow, run: Run, files: ReleaseFiles | None, *, quiet: bool) -> None:
+    """Wait for a run and show where it is, with what a release's files say of it; raise why it failed."""
     over: set[str] = set()
-    with err.status(f"{run.release}: waiting for Airflow") as line:
+    with err.status(f"{run.name}: waiting for Airflow") as line:
         for state in airflow.follow(run):
-            for stage in (name for name in STAGES if state.stages.get(name) == "success" and name not in over):
+            for stage in (name for name, of in state.stages.items() if of == "success" and name not in over):
                 over.add(stage)
-                if not quiet:
+                if files and not quiet:
                     out.print(stage_line(stage, files.report(stage) or {}))
-            line.update(f"{run.release}: {state.current}{_progress(files, state.current)}")
+            line.update(f"{run.name}: {state.current}{_progress(files, state.current) if files else ''}")
     if state.state != "success":
         raise airflow.failure(run, state)
 
@@ -237,15 +255,16 @@ def _progress(files: ReleaseFiles, stage: str) -> str:
     return "".join(f", {count:,} {name}" for name, count in files.progress(stage).items())
 
 
-def _corpus_row(name: str) -> dict[str, Any]:
-    environment = _environment()
+def _corpus_row(name: str, store: MilvusStore) -> dict[str, Any]:
     row = {"corpus": name, "alias": alias_name(name), "schedule": "", "live": "", "since": "", "problem": ""}
     try:
         row["schedule"] = _corpus(name).schedule or "when asked"
     except ReindexError as error:
         return {**row, "problem": str(error)}
-    live, _ = read_live(ObjectStore(s3_connection(environment)), state_bucket(environment), name)
-    return {**row, "live": live.release, "since": live.since} if live else row
+    collection = store.resolve_alias(alias_name(name))
+    live, _ = read_live(_objects(), state_bucket(_environment()), name)
+    since = live.since if live and live.collection == collection else ""
+    return {**row, "live": collection_release(name, collection or "") or collection or "", "since": since}
 
 
 def _release_row(report: dict[str, Any], collections: set[str], live: str | None) -> dict[str, Any]:

@@ -67,6 +67,22 @@ def print_report(report: dict[str, Any]) -> None:
         out.print(f"{name:<11} {value}", soft_wrap=True)
 
 
+def print_live(rollback: dict[str, Any]) -> None:
+    """Show what a rollback has made live."""
+    recall = rollback["recall"] or {}
+    lines = {
+        "live": rollback["release"],
+        "since": rollback["since"],
+        "by": rollback["by"],
+        "instead of": rollback["instead_of"] or "nothing",
+        "collection": rollback["collection"],
+        "recall": f"recall@{recall['k']} {recall['mean']:.4f}, over {recall['queries']} queries" if recall else "",
+        "note": rollback["note"],
+    }
+    for name, value in ((name, value) for name, value in lines.items() if value):
+        out.print(f"{name:<11} {value}", soft_wrap=True)
+
+
 def print_hits(hits: list[dict[str, Any]]) -> None:
     for number, hit in enumerate(hits, start=1):
         place = " > ".join(part for part in (hit["document"], hit["section"], _page(hit["page"])) if part)

@@ -412,12 +412,12 @@ class RunRefused(TerminalError):
 
 
 class RunFailed(TerminalError):
-    def __init__(self, release: str, stage: str, reason: str) -> None:
-        super().__init__(release, stage, reason)
-        self.release, self.stage, self.reason = release, stage, reason
+    def __init__(self, run: str, stage: str, reason: str) -> None:
+        super().__init__(run, stage, reason)
+        self.run, self.stage, self.reason = run, stage, reason
 
     def __str__(self) -> str:
-        return f"release {self.release} failed in {self.stage}: {self.reason}"
+        return f"{self.run} failed in {self.stage}: {self.reason}"
 
 
 class NothingToPut(TerminalError):

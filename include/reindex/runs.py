@@ -1,4 +1,4 @@
-"""A corpus's DAG triggered and followed through Airflow's REST API, without Airflow's own packages."""
+"""A DAG triggered and followed through Airflow's REST API, without Airflow's own packages."""
 
 from __future__ import annotations
 
@@ -23,17 +23,30 @@ _ENDED = {"success", "failed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunKind:
+    """What a DAG makes, in a word, and its tasks in their order."""
+
+    word: str
+    stages: tuple[str, ...]
+
+
+RELEASE = RunKind(word="release", stages=STAGES)
+ROLLBACK = RunKind(word="rollback", stages=("choose", "reload", "roll_back"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run of a corpus's DAG, and the release it makes."""
+    """One run of a DAG; `name` is that of the release, or of the rollback, that it makes."""
 
     dag: str
     id: str
-    release: str
+    name: str
+    kind: RunKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """Where a run stands: Airflow's state of the run and of each stage."""
+    """Where a run stands: Airflow's state of the run and of each of its tasks, in their order."""
 
     state: str
     stages: dict[str, str]
@@ -44,8 +57,9 @@ class RunState:
 
     @property
     def current(self) -> str:
-        """Return the first stage that is not over."""
-        return next((stage for stage in STAGES if self.stages.get(stage) not in {"success", "skipped"}), STAGES[-1])
+        """Return the first stage that is not over, or the last."""
+        open_stages = (stage for stage, state in self.stages.items() if state not in {"success", "skipped"})
+        return next(open_stages, list(self.stages)[-1])
 
 
 class Airflow:
@@ -61,20 +75,21 @@ class Airflow:
     def close(self) -> None:
         self._client.close()
 
-    def trigger(self, dag: str, *, conf: dict[str, Any]) -> Run:
+    def trigger(self, dag: str, *, conf: dict[str, Any], kind: RunKind = RELEASE) -> Run:
         """Start a run of now; wait for a DAG whose corpus file is new. Raises RunRefused, with Airflow's reason."""
         self._wait_for_dag(dag)
         answer = self._send(
             "POST", f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf}, refusal_of=dag
         ).json()
         as_of = datetime.fromisoformat(answer["logical_date"] or answer["run_after"])
-        return Run(dag=dag, id=answer["dag_run_id"], release=release_name(as_of, answer["dag_run_id"]))
+        return Run(dag=dag, id=answer["dag_run_id"], name=release_name(as_of, answer["dag_run_id"]), kind=kind)
 
     def state(self, run: Run) -> RunState:
         path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}"
         state = self._send("GET", path).json()["state"]
         tasks = self._send("GET", f"{path}/taskInstances").json()["task_instances"]
-        return RunState(state=state, stages={task["task_id"]: task["state"] or "waiting" for task in tasks})
+        found = {task["task_id"]: task["state"] or "waiting" for task in tasks}
+        return RunState(state=state, stages=dict.fromkeys(run.kind.stages, "waiting") | found)
 
     def follow(self, run: Run) -> Iterator[RunState]:
         """Yield where the run stands, about once a second, until it has ended."""
@@ -94,13 +109,13 @@ class Airflow:
 
     def failure(self, run: Run, state: RunState) -> RunFailed:
         """Return why a failed run failed: the reason that its stage gave, from the task's log."""
-        stage = next((name for name in STAGES if state.stages.get(name) == "failed"), "the run")
+        stage = next((name for name, of_stage in state.stages.items() if of_stage == "failed"), "")
         path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}/taskInstances/{stage}"
-        tries = self._send("GET", path).json().get("try_number", 1) if stage in STAGES else 0
+        tries = self._send("GET", path).json().get("try_number", 1) if stage else 0
         asked = f"{path}/logs/{tries}"
         log = self._send("GET", asked, missing_is_fine=True, params={"full_content": True}).json() if tries else {}
         reason = _last_exception(log.get("content", [])) or f"see the task's log in Airflow at {self._address}"
-        return RunFailed(run.release, stage, reason)
+        return RunFailed(f"{run.kind.word} {run.name}", stage or "the run", reason)
 
     def _wait_for_dag(self, dag: str) -> None:
         deadline = time.monotonic() + _NEW_DAG_SECONDS

@@ -175,16 +175,22 @@ def corpus_files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_corpus(name: str, folder: Path) -> Corpus:
-    """Read one corpus; raise UnknownCorpus or SettingsError, which says the file, the key and what is allowed."""
+def find_corpus(name: str, folder: Path) -> Path:
+    """Return the corpus's file, whatever it says; raise UnknownCorpus."""
     files = corpus_files(folder)
     if name not in files:
         raise UnknownCorpus(name, str(folder), sorted(files))
+    return files[name]
+
+
+def load_corpus(name: str, folder: Path) -> Corpus:
+    """Read one corpus; raise UnknownCorpus or SettingsError, which says the file, the key and what is allowed."""
+    file = find_corpus(name, folder)
     try:
-        text = files[name].read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise SettingsError(str(files[name]), "the file", "is not UTF-8 text") from error
-    return read_corpus(text, where=str(files[name]), name=name)
+        raise SettingsError(str(file), "the file", "is not UTF-8 text") from error
+    return read_corpus(text, where=str(file), name=name)
 
 
 def read_corpus(text: str, *, where: str, name: str) -> Corpus:

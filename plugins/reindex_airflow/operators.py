@@ -16,6 +16,7 @@ from reindex.index_types import INDEX_TYPES
 from reindex.naming import job_name
 from reindex.releases import ReleaseFiles, recorded_failure
 from reindex.retire import retire_releases
+from reindex.rollback import begin_reload
 from reindex_airflow import hooks
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger
 
@@ -163,6 +164,27 @@ class BuildIndexOperator(_StageOperator):
         return str(self.release)
 
 
+class ReloadOperator(_StageOperator):
+    """Brings the collection of the release that is gone back to into memory, and waits for it."""
+
+    template_fields = ("corpus", "release")
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(stage="reload", **options)
+
+    def execute(self, context: Context) -> str:  # noqa: ARG002 - Airflow's signature
+        services = hooks.services()
+        with services.milvus_store() as store:
+            begin_reload(store, self._files(services))
+        trigger = MilvusTrigger(stage="reload", corpus=self.corpus, release=self.release)
+        self.defer(trigger=trigger, method_name="finish")
+        raise AssertionError  # defer does not return
+
+    def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
+        _raise_failure(event)
+        return str(self.release)
+
+
 STAGE_DOCS = {
     "embed": (
         "Fetch, parse, chunk and embed what the plan asks for, on Ray, and write it to the embedding store.\n\n"
@@ -179,6 +201,10 @@ STAGE_DOCS = {
     "index": (
         "Wait until every row is indexed and every segment is in memory, three polls in a row; then warm up.\n\n"
         "**Fails** when nothing has moved for too long."
+    ),
+    "reload": (
+        "Load the collection of the release that is gone back to, and wait until it is in memory.\n\n"
+        "**Fails** when the collection is gone, or nothing has moved for too long; the alias then stays where it is."
     ),
     "verify": (
         "Measure recall against exact search and draw the ledger.\n\n"

@@ -17,10 +17,12 @@ from reindex.promote import promote_release as promote
 from reindex.promote import wants_promotion
 from reindex.releases import read_live, run_stage
 from reindex.retire import retire_releases as retire
+from reindex.rollback import begin_rollback, finish_rollback
+from reindex.rollback import roll_back as go_back
 from reindex.settings import load_corpus
 from reindex.snapshot import take_snapshot
 from reindex_airflow import hooks
-from reindex_airflow.assets import live_index
+from reindex_airflow.assets import ROLLED_BACK, live_index
 
 # One policy for every task: what a person must mend fails at once, everything else is tried again.
 DEFAULTS: dict[str, Any] = {
@@ -114,3 +116,39 @@ def retire_releases(release: str, corpus: str) -> None:
             return retire(store, files, files.corpus().retention)
 
     run_stage(files, "retire", work)
+
+
+@task(task_id="choose")
+def choose_release() -> str:
+    """Choose the release to go back to: the one that was named, or the one before the live one.
+
+    **Fails** when there is none, or when the one that was named is live, was dropped or was never verified.
+    """
+    context = get_current_context()
+    run, params = context["dag_run"], context["params"]
+    services = hooks.services()
+    rollback = release_name(run.logical_date or run.run_after, run.run_id)
+    files = services.files(params["corpus"], rollback)
+    with services.milvus_store() as store:
+        return begin_rollback(store, files, rollback, asked=params["release"], by=_who(run))
+
+
+@task(task_id="roll_back", pool=PROMOTION_POOL, outlets=[ROLLED_BACK])
+def roll_back(release: str) -> None:
+    """Check the release, measure its recall again, move the alias to it in one step, and prove it.
+
+    **Fails** when the collection is not the one that was measured, or finds fewer true neighbours than its floor
+    allows; the alias then stays where it was.
+    """
+    context = get_current_context()
+    run, corpus = context["dag_run"], context["params"]["corpus"]
+    services = hooks.services()
+    files = services.files(corpus, release)
+    report = go_back(services.milvus_store, files, by=_who(run))
+    finish_rollback(files, release_name(run.logical_date or run.run_after, run.run_id), report)
+    extra = {"release": release, "collection": report["collection"]}
+    context["outlet_events"][ROLLED_BACK].add(live_index(corpus), extra=extra)
+
+
+def _who(run: Any) -> str:
+    return f"{run.triggering_user_name or 'somebody'}, rollback {run.run_id}"

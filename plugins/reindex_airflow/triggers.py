@@ -16,6 +16,7 @@ from reindex.importers import IMPORTERS
 from reindex.index import ReadinessBarrier
 from reindex.records import Progress
 from reindex.releases import ReleaseFiles
+from reindex.rollback import ReloadBarrier
 from reindex_airflow import hooks
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ class RayJobTrigger(BaseTrigger):
 
 
 class MilvusTrigger(BaseTrigger):
-    """Fires when Milvus has imported a release's files (`load`) or its collection is ready (`index`), or has failed."""
+    """Fires when Milvus has imported a release's files (`load`), its collection is ready (`index`) or in memory again
+    (`reload`), or when it has failed.
+    """
 
     def __init__(self, *, stage: str, corpus: str, release: str, collection_id: int = 0) -> None:
         super().__init__()
@@ -175,9 +178,13 @@ def _wait_for_index(store: MilvusStore, files: ReleaseFiles) -> Callable[[], Pro
     return ReadinessBarrier(store, loaded["collection"], loaded["rows"]).poll
 
 
+def _wait_for_memory(store: MilvusStore, files: ReleaseFiles) -> Callable[[], Progress]:
+    return ReloadBarrier(store, files).poll
+
+
 def _call_off(services: hooks.Services, corpus: str, release: str, collection_id: int) -> None:
     with services.milvus_store() as store:
         call_off_load(store, services.files(corpus, release), collection_id)
 
 
-_WAITS = {"load": _wait_for_import, "index": _wait_for_index}
+_WAITS = {"load": _wait_for_import, "index": _wait_for_index, "reload": _wait_for_memory}
