@@ -16,7 +16,7 @@ LAYERS = [
     {"settings", "records", "ledger"},
     {"storage", "store", "recall"},
     {"releases", "parts"},
-    {"parse", "importers", "milvus", "switch"},
+    {"parse", "importers", "milvus", "switch", "sweep"},
     {"chunk", "embedders"},
     {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "rollback", "retire"},
     {"jobs", "runs", "stack", "sample_corpus", "display"},

@@ -10,7 +10,8 @@ import pytest
 from reindex.cli import app
 from tests.conftest import REINDEX
 
-COMMANDS = ["up", "down", "status", "corpora", "put", "run", "releases", "search", "eval", "rollback", "explain"]
+COMMANDS = ["up", "down", "status", "corpora", "put", "run", "releases", "rollback", "retire"]
+COMMANDS += ["search", "eval", "explain"]
 
 
 def reindex(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

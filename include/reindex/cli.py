@@ -14,7 +14,17 @@ from typing import Annotated, Any, Literal
 import typer
 
 from reindex import stack
-from reindex.display import err, out, print_hits, print_json, print_live, print_report, print_table, stage_line
+from reindex.display import (
+    err,
+    out,
+    print_hits,
+    print_json,
+    print_live,
+    print_report,
+    print_retired,
+    print_table,
+    stage_line,
+)
 from reindex.embedders import find_model, load_embedder
 from reindex.errors import NothingToPut, NotLive, ReindexError, SettingsError
 from reindex.index_types import INDEX_TYPES
@@ -22,6 +32,7 @@ from reindex.milvus import MilvusStore
 from reindex.naming import ROLLBACK_DAG, alias_name, collection_name, collection_release, dag_id, rollback_key
 from reindex.records import stored_columns
 from reindex.releases import ReleaseFiles, read_live, release_names, release_report
+from reindex.retire import retire_releases
 from reindex.runs import ROLLBACK, Airflow, Run
 from reindex.settings import (
     Corpus,
@@ -166,6 +177,20 @@ def rollback(
         _follow(airflow, started, None, quiet=True)
     facts = _objects().read_json(state_bucket(_environment()), rollback_key(corpus, started.name)) or {}
     print_json(facts) if as_json else print_live(facts)
+
+
+@app.command()
+def retire(
+    corpus: CorpusName,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go, and why")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Unload and drop what the corpus's retention does not keep, as every run does at its end; never what is live."""
+    retention = _corpus(corpus).retention
+    with MilvusStore(milvus_connection(_environment())) as store:
+        # No release is this command's own.
+        report = retire_releases(store, _files(corpus, ""), retention, dry_run=dry_run)
+    print_json({**report, "dry_run": dry_run}) if as_json else print_retired(report, dry_run=dry_run)
 
 
 @app.command()

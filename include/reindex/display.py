@@ -83,6 +83,22 @@ def print_live(rollback: dict[str, Any]) -> None:
         out.print(f"{name:<11} {value}", soft_wrap=True)
 
 
+def print_retired(report: dict[str, Any], *, dry_run: bool) -> None:
+    """Show each release's fate and why, then what became of the parts."""
+    fates = {release: fate for fate in ("keep", "unload", "drop") for release in report[fate]}
+    print_table(
+        [{"release": release, "fate": fate, "why": report["why"][release]} for release, fate in sorted(fates.items())]
+    )
+    verb = "would be " if dry_run else ""
+    out.print(
+        f"\n{report['parts']:,} parts ({report['part_bytes']:,} bytes) {verb}removed, "
+        f"{report['rejects_forgotten']:,} rejects {verb}forgotten, {len(report['spaces'])} embedding spaces {verb}removed",
+        soft_wrap=True,
+    )
+    if report["waits_for"]:
+        out.print(f"no part is touched before {report['waits_for']} has planned what it needs", soft_wrap=True)
+
+
 def print_hits(hits: list[dict[str, Any]]) -> None:
     for number, hit in enumerate(hits, start=1):
         place = " > ".join(part for part in (hit["document"], hit["section"], _page(hit["page"])) if part)

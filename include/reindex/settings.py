@@ -79,8 +79,11 @@ class Gate(_Section):
 
 
 class Retention(_Section):
+    """What is kept: releases to go back to, the replaced one in memory, and embeddings that no release needs."""
+
     releases: int = Field(3, ge=1)
     grace_minutes: int = Field(30, ge=0)
+    embeddings_days: int = Field(30, ge=0)
 
 
 class Corpus(_Section):

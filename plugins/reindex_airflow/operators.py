@@ -15,7 +15,7 @@ from reindex.index import warm_up
 from reindex.index_types import INDEX_TYPES
 from reindex.naming import job_name
 from reindex.releases import ReleaseFiles, recorded_failure
-from reindex.retire import retire_releases
+from reindex.retire import make_room
 from reindex.rollback import begin_reload
 from reindex_airflow import hooks
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger
@@ -120,7 +120,7 @@ class BulkLoadOperator(_StageOperator):
         corpus = files.corpus()
         with recorded_failure(files, "load"), services.milvus_store() as store:
             # What is kept only to go back to leaves memory first: beside the live release there is room for one more.
-            retire_releases(store, files, corpus.retention)
+            make_room(store, files, corpus.retention)
             importer = IMPORTERS[store.capabilities().importer](store)
             collection_id = begin_load(store, importer, files, corpus)
         trigger = MilvusTrigger(stage="load", corpus=self.corpus, release=self.release, collection_id=collection_id)
