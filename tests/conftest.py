@@ -29,6 +29,7 @@ CORPORA: dict[str, dict[str, Any]] = {
     "mismatch": {},
     "empty": {},
     "nobucket": {"source": {"bucket": "nowhere"}},
+    "rolled": {},
 }
 _FIRST_PORTS = range(22_000, 30_000, 100)
 

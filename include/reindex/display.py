@@ -92,7 +92,8 @@ def print_retired(report: dict[str, Any], *, dry_run: bool) -> None:
     verb = "would be " if dry_run else ""
     out.print(
         f"\n{report['parts']:,} parts ({report['part_bytes']:,} bytes) {verb}removed, "
-        f"{report['rejects_forgotten']:,} rejects {verb}forgotten, {len(report['spaces'])} embedding spaces {verb}removed",
+        f"{report['rejects_forgotten']:,} rejects {verb}forgotten, "
+        f"{len(report['spaces'])} embedding spaces {verb}removed",
         soft_wrap=True,
     )
     if report["waits_for"]:
