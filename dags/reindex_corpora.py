@@ -33,6 +33,19 @@ def reindex_dag(corpus: Corpus) -> DAG:
                 title="Promote",
                 description="auto moves the alias when every gate is passed; never leaves the release green",
             ),
+            "rebuild": Param(
+                default=False,
+                type="boolean",
+                title="Rebuild",
+                description="embed every document anew, and build a release even if nothing has changed",
+            ),
+            "max_deleted": Param(
+                None,
+                type=["null", "integer"],
+                minimum=0,
+                title="Deletions allowed",
+                description="let at most so many documents leave the index, whatever gate.max_deleted_share says",
+            ),
         },
         tags=["reindex", corpus.name],
     )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reindex.naming import chunk_id
-from reindex.records import chunk_schema
+from reindex.records import chunk_schema, part_schema
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus
 from reindex.storage import ObjectStore
@@ -47,8 +47,12 @@ class MemoryObjectStore(ObjectStore):
     def upload(self, bucket: str, key: str, file: Path) -> None:
         self.write(bucket, key, file.read_bytes())
 
-    def download(self, bucket: str, key: str, file: IO[bytes]) -> None:
-        file.write(self.objects[bucket, key])
+    def download(self, bucket: str, key: str, file: IO[bytes]) -> bool:
+        data = self.objects.get((bucket, key))
+        if data is not None:
+            file.write(data)
+            file.flush()
+        return data is not None
 
     def etag(self, bucket: str, key: str) -> str | None:
         data = self.objects.get((bucket, key))
@@ -88,6 +92,17 @@ def chunk_rows(texts: list[str], *, document: str = "a.txt", dimension: int = 4)
         for position, (text, vector) in enumerate(zip(texts, vectors, strict=True))
     ]
     return pa.Table.from_pylist(rows, schema=chunk_schema())
+
+
+def stored_passages(content: str, texts: list[str], *, title: str = "A") -> pa.Table:
+    """Return the passages of one content as a part holds them."""
+    kept = [name for name in part_schema().names if name in chunk_schema().names]
+    rows = [{name: row[name] for name in kept} for row in chunk_rows(texts).to_pylist()]
+    extra = {"content": content, "title": title}
+    return pa.Table.from_pylist(
+        [{**row, **extra, "occurrence": texts[:i].count(row["text"])} for i, row in enumerate(rows)],
+        schema=part_schema(),
+    )
 
 
 def a_corpus(**changes: object) -> Corpus:

@@ -15,7 +15,8 @@ LAYERS = [
     {"naming", "index_types"},
     {"settings", "records", "ledger"},
     {"storage", "store"},
-    {"releases", "parts"},
+    {"releases", "tables"},
+    {"parts"},
     {"parse", "importers", "milvus"},
     {"chunk", "embedders"},
     {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "retire"},
@@ -23,7 +24,11 @@ LAYERS = [
     {"cli"},
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}
-ONE_HOME = {"pymilvus": "include/reindex/milvus.py", "ray": "include/reindex/jobs.py"}
+ONE_HOME = {
+    "pymilvus": "include/reindex/milvus.py",
+    "ray": "include/reindex/jobs.py",
+    "duckdb": "include/reindex/tables.py",
+}
 # The stack waits for its own servers with their own clients: it is not the library that runs the stages.
 STACK = "include/reindex/stack"
 

@@ -46,13 +46,30 @@ def _cell(value: Any) -> str:
 
 
 def print_report(report: dict[str, Any]) -> None:
+    lines = _unchanged_lines(report) if report["outcome"] == "unchanged" else _release_lines(report)
+    for name, value in ((name, value) for name, value in lines.items() if value):
+        out.print(f"{name:<11} {value}", soft_wrap=True, markup=False)
+
+
+def _unchanged_lines(report: dict[str, Any]) -> dict[str, str]:
+    return {
+        "unchanged": f"{report['listed']:,} documents listed, as they are in the live release: it stands",
+        "live": report["live"],
+        "WARNING": report["warning"],
+    }
+
+
+def _release_lines(report: dict[str, Any]) -> dict[str, str]:
     recall = report["recall"] or {}
-    accounted = (report["indexed"] or 0) + (report["rejected"] or 0)
-    lines = {
+    accounted = report["reused"] + report["embedded"] + report["rejected"]
+    return {
         "release": report["release"],
-        "documents": f"{report['listed']:,} listed = {report['indexed']:,} indexed + {report['rejected']:,} rejected "
-        f"({accounted / report['listed']:.0%} accounted for)",
+        "documents": f"{report['listed']:,} listed = {report['reused']:,} reused + {report['embedded']:,} embedded "
+        f"+ {report['rejected']:,} rejected ({accounted / report['listed']:.0%} accounted for)",
+        "withdrawn": f"{report['withdrawn']:,} documents left the index" if report["withdrawn"] else "",
+        "WARNING": report["warning"],
         "rejects": ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items()) or "none",
+        "chunks": f"{report['chunks']:,} = {report['chunks_embedded']:,} embedded + {report['chunks_reused']:,} reused",
         "rows": f"{report['rows']:,}",
         f"recall@{recall['k']}": f"{recall['mean']:.4f}, lower bound {recall['bound']:.4f} "
         f"at {recall['confidence']:.0%} over {recall['queries']:,} queries",
@@ -63,8 +80,6 @@ def print_report(report: dict[str, Any]) -> None:
         "collection": report["collection"],
         "alias": report["alias"] or "not moved: the release stays green",
     }
-    for name, value in ((name, value) for name, value in lines.items() if value):
-        out.print(f"{name:<11} {value}", soft_wrap=True)
 
 
 def print_hits(hits: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ ReindexError
     ├── InvalidCorpusName       a name that could not be a Milvus name
     ├── AccessRefused           wrong credentials
     ├── BucketMissing           the bucket is not there
+    ├── FileMissing             a file of the state bucket that others speak of is gone
     ├── NothingToIndex          no object matches the corpus
     ├── NoDocumentIndexed       every document was rejected
     ├── ModelMissing            the embedding model cannot be had
@@ -25,6 +26,7 @@ ReindexError
     ├── AliasTaken              the alias's name belongs to a collection
     ├── InvalidRow              a row that Milvus would swallow silently
     ├── LedgerMismatch          a count does not agree
+    ├── TooManyDeleted          deletions cannot be withheld, and nobody has allowed so many
     ├── TooManyRejects          more documents rejected than the corpus allows
     ├── RecallTooLow            the index misses too many true neighbours
     ├── NotVerified             a release that nobody measured, or that changed since
@@ -190,6 +192,15 @@ class BucketMissing(TerminalError):
         return f"there is no bucket {self.bucket!r} at {self.address}; create it or correct source.bucket"
 
 
+class FileMissing(TerminalError):
+    def __init__(self, bucket: str, key: str) -> None:
+        super().__init__(bucket, key)
+        self.bucket, self.key = bucket, key
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key} is gone, though it is still spoken of; start a new run"
+
+
 class NothingToIndex(TerminalError):
     def __init__(self, bucket: str, prefix: str) -> None:
         super().__init__(bucket, prefix)
@@ -282,6 +293,19 @@ class LedgerMismatch(TerminalError):
 
     def __str__(self) -> str:
         return f"the ledger does not add up: {'; '.join(self.problems)}; nothing was promoted"
+
+
+class TooManyDeleted(TerminalError):
+    def __init__(self, deleted: int, live: int, ceiling: float) -> None:
+        super().__init__(deleted, live, ceiling)
+        self.deleted, self.live, self.ceiling = deleted, live, ceiling
+
+    def __str__(self) -> str:
+        return (
+            f"{self.deleted} of {self.live} live documents are no longer listed, more than gate.max_deleted_share "
+            f"{self.ceiling:g} allows, and they cannot be kept: the embedding space has changed, and what is deleted "
+            f"cannot be embedded again; put them back, or allow it with --max-deleted {self.deleted}"
+        )
 
 
 class TooManyRejects(TerminalError):

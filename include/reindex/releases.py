@@ -15,9 +15,10 @@ import pyarrow as pa
 from reindex.errors import ReindexError, UnknownRelease
 from reindex.naming import corpus_prefix, release_prefix
 from reindex.settings import Corpus, read_corpus
-from reindex.storage import ObjectStore
+from reindex.storage import ObjectStore, Written
 
 STAGES = ("snapshot", "plan", "embed", "assemble", "load", "index", "verify", "promote", "retire")
+_EMBED_COUNTS = ("reused", "embedded", "withheld", "rejected", "chunks", "chunks_embedded", "chunks_reused")
 _CORPUS_FILE = "corpus.json"
 _PROGRESS_FILE = "progress.json"
 _FAILURE_FILE = "failure.json"
@@ -32,6 +33,10 @@ class ReleaseFiles:
 
     def key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
+
+    def of(self, release: str) -> ReleaseFiles:
+        """Return the files of another release of the corpus."""
+        return ReleaseFiles(self.store, self.bucket, self.corpus_name, release)
 
     def freeze_corpus(self, corpus: Corpus) -> None:
         """Keep the settings this release is made with: later edits of the corpus file are for later releases."""
@@ -112,7 +117,7 @@ class ReleaseFiles:
         table = self.store.read_table(self.bucket, self.key(name))
         return [] if table is None else table.column(column).to_pylist()
 
-    def write_table(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    def write_table(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Written:
         return self.store.write_batches(self.bucket, self.key(name), schema, batches)
 
 
@@ -129,15 +134,20 @@ def run_stage(files: ReleaseFiles, stage: str, work: Callable[[], dict[str, Any]
 def release_report(files: ReleaseFiles) -> dict[str, Any]:
     """Return what a release came to, from what its stages left: counts, recall, seconds a stage, its last failure."""
     reports = {stage: report for stage in STAGES if (report := files.report(stage))}
-    snapshot, embed, verify = (reports.get(stage, {}) for stage in ("snapshot", "embed", "verify"))
+    snapshot, plan, embed, verify = (reports.get(stage, {}) for stage in ("snapshot", "plan", "embed", "verify"))
     measured = verify or files.read_json("recall.json") or {}
     promote, failure = reports.get("promote", {}), files.failure()
     return {
         "corpus": files.corpus_name,
         "release": files.release,
+        "outcome": plan.get("outcome"),
+        "live": plan.get("live"),
         "listed": snapshot.get("documents"),
         "indexed": embed.get("documents"),
-        "rejected": embed.get("rejected"),
+        **{name: embed.get(name) for name in _EMBED_COUNTS},
+        "withdrawn": plan.get("withdraw"),
+        "warning": plan.get("warning", ""),
+        "withheld_keys": plan.get("withheld_keys", []),
         "rejected_by_reason": embed.get("rejected_by_reason", {}),
         "rows": reports.get("load", {}).get("rows"),
         "recall": measured.get("recall"),
