@@ -253,6 +253,14 @@ class LoadState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the server's query side may hold and holds: everything that is loaded, what is live included."""
+
+    limit_bytes: int
+    used_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """One answer of a search: the stored columns of a chunk and its score."""
 
