@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -126,3 +126,34 @@ def exact_store(files: ReleaseFiles) -> ExactStore:
         return pq.read_table(io.BytesIO(data)).cast(chunk_schema())
 
     return ExactStore(read_file=read_file)
+
+
+def past_release(
+    *,
+    bytes_embedded: int = 1000,
+    chunks: int = 10,
+    tokens: int = 2000,
+    tokens_embedded: int | None = None,
+    kept_documents: int = 0,
+    kept_chunks: int = 0,
+    kept_tokens: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Return what a finished release's stages report; `chunks` and `tokens` are those of its embedded documents."""
+    rows = {"rows": chunks + kept_chunks, "seconds": 10.0}
+    planned = {"kept_documents": kept_documents, "kept_chunks": kept_chunks, "kept_tokens": kept_tokens}
+    embedded = tokens if tokens_embedded is None else tokens_embedded
+    return {
+        "plan": {"release": "r", "documents": 3, "seconds": 4.0, "forecast": {"planned": planned}},
+        "embed": {
+            "chunks": chunks + kept_chunks,
+            "tokens": tokens + kept_tokens,
+            "chunks_embedded": chunks,
+            "tokens_embedded": embedded,
+            "bytes_embedded": bytes_embedded,
+            "bytes": 3000,
+            "seconds": 20.0,
+        },
+        "assemble": {**rows, "bytes": 5000},
+        **{stage: dict(rows) for stage in ("load", "index", "verify")},
+        "promote": {"seconds": 3.0},
+    }

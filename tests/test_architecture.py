@@ -12,9 +12,9 @@ from reindex.settings import PROJECT
 LIBRARY = PROJECT / "include" / "reindex"
 LAYERS = [
     {"errors"},
-    {"naming", "index_types"},
+    {"naming", "index_types", "rates"},
     {"settings", "records", "ledger"},
-    {"storage", "store"},
+    {"storage", "store", "forecast"},
     {"releases", "tables"},
     {"parts"},
     {"parse", "importers", "milvus"},

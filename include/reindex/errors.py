@@ -22,6 +22,7 @@ ReindexError
     ├── ModelMissing            the embedding model cannot be had
     ├── UnsupportedServer       a Milvus version without a row in the capability table
     ├── SchemaMismatch          readers of the alias would break
+    ├── DoesNotFit              Milvus has not the memory for another release
     ├── CollectionIsLive        an alias names the collection that was to be dropped
     ├── AliasTaken              the alias's name belongs to a collection
     ├── InvalidRow              a row that Milvus would swallow silently
@@ -255,6 +256,21 @@ class SchemaMismatch(TerminalError):
         )
 
 
+class DoesNotFit(TerminalError):
+    def __init__(self, needed_bytes: int, used_bytes: int, limit_bytes: int, usable_share: float) -> None:
+        super().__init__(needed_bytes, used_bytes, limit_bytes, usable_share)
+        self.needed_bytes, self.used_bytes = needed_bytes, used_bytes
+        self.limit_bytes, self.usable_share = limit_bytes, usable_share
+
+    def __str__(self) -> str:
+        return (
+            f"the new release needs {_gib(self.needed_bytes)} of Milvus's memory beside the {_gib(self.used_bytes)} in "
+            f"use, and Milvus loads nothing above {self.usable_share:.0%} of its {_gib(self.limit_bytes)}; nothing was "
+            "spent: give it more (and raise REINDEX_MILVUS_MEMORY_BYTES, where that is set), build a smaller index "
+            "(index in the corpus file), or keep fewer releases in memory (retention.grace_minutes)"
+        )
+
+
 class CollectionIsLive(TerminalError):
     def __init__(self, collection: str, aliases: list[str]) -> None:
         super().__init__(collection, aliases)
@@ -428,6 +444,10 @@ class ProgramFailed(TerminalError):
 
     def __str__(self) -> str:
         return f"{self.program} did not come up within {self.seconds:.0f} s: {self.last_line}; see {self.log}"
+
+
+def _gib(amount: int) -> str:
+    return f"{amount / 2**30:,.2f} GiB"
 
 
 def _leaves(root: type[ReindexError]) -> dict[str, type[ReindexError]]:

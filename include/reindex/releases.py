@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from reindex.errors import ReindexError, UnknownRelease
+from reindex.forecast import score_forecast
 from reindex.naming import corpus_prefix, release_prefix
 from reindex.settings import Corpus, read_corpus
 from reindex.storage import ObjectStore, Written
@@ -22,6 +23,8 @@ _EMBED_COUNTS = ("reused", "embedded", "withheld", "rejected", "chunks", "chunks
 _CORPUS_FILE = "corpus.json"
 _PROGRESS_FILE = "progress.json"
 _FAILURE_FILE = "failure.json"
+# The last releases whose rates a forecast goes by.
+_PAST_RELEASES = 5
 
 
 class ReleaseFiles:
@@ -137,6 +140,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
     snapshot, plan, embed, verify = (reports.get(stage, {}) for stage in ("snapshot", "plan", "embed", "verify"))
     measured = verify or files.read_json("recall.json") or {}
     promote, failure = reports.get("promote", {}), files.failure()
+    forecast = reports.get("plan", {}).get("forecast")
     return {
         "corpus": files.corpus_name,
         "release": files.release,
@@ -156,6 +160,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "collection": reports.get("load", {}).get("collection"),
         "promoted": "promote" in reports,
         "seconds": {stage: report["seconds"] for stage, report in reports.items()},
+        "forecast": score_forecast(forecast, reports) if forecast else None,
         "failed": {"stage": failure["stage"], "reason": failure["message"]} if failure else None,
     }
 
@@ -203,6 +208,13 @@ def release_names(store: ObjectStore, bucket: str, corpus: str, *, holding: str 
     prefix = f"{corpus_prefix(corpus)}/releases/"
     keys = (key.removeprefix(prefix) for key in store.keys(bucket, prefix))
     return {key.split("/", 1)[0] for key in keys if holding in key}
+
+
+def finished_reports(store: ObjectStore, bucket: str, corpus: str) -> list[dict[str, dict[str, Any]]]:
+    """Return the reports of the last verified releases, by stage, newest first: of a dropped one, what is left."""
+    names = sorted(release_names(store, bucket, corpus, holding="/verify.json"), reverse=True)[:_PAST_RELEASES]
+    releases = [ReleaseFiles(store, bucket, corpus, name) for name in names]
+    return [{stage: report for stage in STAGES if (report := files.report(stage))} for files in releases]
 
 
 def _live_key(corpus: str) -> str:
