@@ -263,6 +263,7 @@ def _release_row(report: dict[str, Any], collections: set[str], live: str | None
         "recall": recall.get("mean"),
         "recall_bound": recall.get("bound"),
         "seconds": round(sum(report["seconds"].values()), 1),
+        "forecast_seconds": report["forecast"]["seconds"]["forecast"] if report["forecast"] else None,
         "failed": f"{report['failed']['stage']}: {report['failed']['reason']}" if report["failed"] else "",
     }
 
