@@ -134,19 +134,19 @@ def past_release(
     chunks: int = 10,
     tokens: int = 2000,
     tokens_embedded: int | None = None,
-    kept_documents: int = 0,
-    kept_chunks: int = 0,
-    kept_tokens: int = 0,
+    known_documents: int = 0,
+    known_chunks: int = 0,
+    known_tokens: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Return what a finished release's stages report; `chunks` and `tokens` are those of its embedded documents."""
-    rows = {"rows": chunks + kept_chunks, "seconds": 10.0}
-    planned = {"kept_documents": kept_documents, "kept_chunks": kept_chunks, "kept_tokens": kept_tokens}
+    rows = {"rows": chunks + known_chunks, "seconds": 10.0}
+    known = {"reuse": known_documents, "withhold": 0, "known_chunks": known_chunks, "known_tokens": known_tokens}
     embedded = tokens if tokens_embedded is None else tokens_embedded
     return {
-        "plan": {"release": "r", "documents": 3, "seconds": 4.0, "forecast": {"planned": planned}},
+        "plan": {"documents": 3, "seconds": 4.0, **known},
         "embed": {
-            "chunks": chunks + kept_chunks,
-            "tokens": tokens + kept_tokens,
+            "chunks": chunks + known_chunks,
+            "tokens": tokens + known_tokens,
             "chunks_embedded": chunks,
             "tokens_embedded": embedded,
             "bytes_embedded": bytes_embedded,
@@ -154,6 +154,6 @@ def past_release(
             "seconds": 20.0,
         },
         "assemble": {**rows, "bytes": 5000},
-        **{stage: dict(rows) for stage in ("load", "index", "verify")},
+        **{stage: {"release": "r", **rows} for stage in ("load", "index", "verify")},
         "promote": {"seconds": 3.0},
     }

@@ -14,9 +14,9 @@ from tests.fakes import past_release, release_files
 WORK = PlannedWork(
     embed_documents=10,
     embed_bytes=10_000,
-    kept_documents=0,
-    kept_chunks=0,
-    kept_tokens=0,
+    known_documents=0,
+    known_chunks=0,
+    known_tokens=0,
     live_rows=0,
     leaving_rows=0,
 )
@@ -42,7 +42,8 @@ def test_the_report_of_a_run_sets_the_forecast_beside_what_it_came_to(capsys: py
     files = release_files()
     for stage, facts in {**past_release(chunks=80), "plan": a_plan(past_release())}.items():
         files.write_json(f"{stage}.json", facts)
-    files.write_json("embed.json", {**past_release(chunks=80)["embed"], "documents": 1, "rejected": 0})
+    embedded = {**past_release(chunks=80)["embed"], "chunks_reused": 0}
+    files.write_json("embed.json", {**embedded, "embedded": 1, "reused": 0, "withheld": 0, "rejected": 0})
     recall = {"k": 10, "mean": 1.0, "bound": 0.99, "confidence": 0.95, "queries": 200}
     files.write_json("verify.json", {"rows": 80, "seconds": 10.0, "recall": recall})
     print_report(release_report(files))

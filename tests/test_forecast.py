@@ -22,14 +22,20 @@ from reindex.settings import Index
 from tests.fakes import STATE_BUCKET, MemoryObjectStore, past_release, release_files
 
 FIRST = PlannedWork(
-    embed_documents=10, embed_bytes=10_000, kept_documents=0, kept_chunks=0, kept_tokens=0, live_rows=0, leaving_rows=0
+    embed_documents=10,
+    embed_bytes=10_000,
+    known_documents=0,
+    known_chunks=0,
+    known_tokens=0,
+    live_rows=0,
+    leaving_rows=0,
 )
 NIGHT = PlannedWork(
     embed_documents=1,
     embed_bytes=1000,
-    kept_documents=9,
-    kept_chunks=90,
-    kept_tokens=18_000,
+    known_documents=9,
+    known_chunks=90,
+    known_tokens=18_000,
     live_rows=100,
     leaving_rows=0,
 )
@@ -75,20 +81,20 @@ def test_the_same_work_again_is_forecast_to_take_about_the_same_time() -> None:
     assert again.seconds["verify"] == pytest.approx(400, rel=0.03)
 
 
-def test_what_is_kept_is_counted_and_not_embedded() -> None:
+def test_what_is_known_is_counted_and_not_embedded() -> None:
     forecast = a_forecast(NIGHT, past_release(bytes_embedded=1000, chunks=10))
     assert (forecast.documents, forecast.chunks, forecast.rows) == (10, 10, 100)
 
 
 def test_an_edit_is_forecast_as_the_last_edits_went() -> None:
-    edits = past_release(tokens=2000, tokens_embedded=200, kept_documents=9)
+    edits = past_release(tokens=2000, tokens_embedded=200, known_documents=9)
     assert a_forecast(NIGHT, edits).tokens == 200
     assert a_forecast(NIGHT, edits).chunks == 1
     assert a_forecast(NIGHT, edits).rows == 100
 
 
-def test_a_run_that_keeps_nothing_embeds_everything_whatever_the_last_edits_took() -> None:
-    edits = past_release(tokens=2000, tokens_embedded=200, kept_documents=9)
+def test_a_run_that_knows_nothing_embeds_everything_whatever_the_last_edits_took() -> None:
+    edits = past_release(tokens=2000, tokens_embedded=200, known_documents=9)
     assert a_forecast(FIRST, edits).tokens == 20_000
 
 
@@ -108,7 +114,7 @@ def test_an_empty_plan_divides_by_nothing() -> None:
 
 def test_a_forecast_is_a_report_that_json_carries() -> None:
     forecast = a_forecast(NIGHT, memory=Memory(limit_bytes=GIB, used_bytes=1))
-    assert json.loads(json.dumps(forecast.to_dict()))["planned"]["kept_documents"] == 9
+    assert json.loads(json.dumps(forecast.to_dict()))["planned"]["known_documents"] == 9
 
 
 def test_the_past_is_the_last_five_verified_releases_newest_first() -> None:

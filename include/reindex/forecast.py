@@ -9,7 +9,7 @@ from typing import Any
 
 from reindex.errors import DoesNotFit
 from reindex.index_types import INDEX_TYPES
-from reindex.rates import STAGE_COSTS, TEXT_BYTES_A_TOKEN, Rates, Reports, corpus_rates, measured_releases, stage_line
+from reindex.rates import STAGE_COSTS, TEXT_BYTES_A_TOKEN, Rates, Reports, corpus_rates, stage_line
 from reindex.records import Memory, integer_columns, text_columns
 from reindex.settings import Index
 
@@ -25,7 +25,7 @@ _INTEGER_BYTES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedWork:
-    """What a plan asks for: documents to embed, with their bytes, and those that stay as they are (reuse, withhold).
+    """What a plan asks for: documents to embed, with their bytes, and those whose vectors are known (reuse, withhold).
 
     `live_rows` are those of the release behind the alias, `leaving_rows` those of loaded collections that leave memory
     before the new one is loaded: releases kept only to go back to, their grace over.
@@ -33,9 +33,9 @@ class PlannedWork:
 
     embed_documents: int
     embed_bytes: int
-    kept_documents: int
-    kept_chunks: int
-    kept_tokens: int
+    known_documents: int
+    known_chunks: int
+    known_tokens: int
     live_rows: int
     leaving_rows: int
 
@@ -76,24 +76,23 @@ def forecast_release(
     planned: PlannedWork, *, dimension: int, index: Index, past: Sequence[Reports], memory: Memory | None
 ) -> Forecast:
     """Return what the release will take at the rates of the corpus's `past` ones, or at usual rates without any."""
-    measured = measured_releases(past)
-    rates = corpus_rates(measured)
-    # A run that keeps nothing, the first or a rebuild, has no earlier chunk to take a vector from.
-    share = rates.embedded_share if planned.kept_documents else 1
+    rates = corpus_rates(past)
+    # A run that knows nothing, the first or a rebuild, has no earlier chunk to take a vector from.
+    share = rates.embedded_share if planned.known_documents else 1
     new_rows, new_tokens = planned.embed_bytes * rates.rows_a_byte, planned.embed_bytes * rates.tokens_a_byte
-    documents = planned.kept_documents + planned.embed_documents
-    rows, tokens = planned.kept_chunks + round(new_rows), round(new_tokens * share)
-    text_bytes = _LABEL_BYTES + TEXT_BYTES_A_TOKEN * (planned.kept_tokens + new_tokens) / max(rows, 1)
+    documents = planned.known_documents + planned.embed_documents
+    rows, tokens = planned.known_chunks + round(new_rows), round(new_tokens * share)
+    text_bytes = _LABEL_BYTES + TEXT_BYTES_A_TOKEN * (planned.known_tokens + new_tokens) / max(rows, 1)
     loaded = partial(loaded_bytes, text_bytes=text_bytes, dimension=dimension, index=index)
     return Forecast(
-        basis="measured" if measured else "defaults",
-        releases=[str(reports["plan"].get("release", "")) for reports in measured],
+        basis="measured" if past else "defaults",
+        releases=[reports["verify"]["release"] for reports in past],
         planned=planned,
         documents=documents,
         chunks=round(new_rows * share),
         tokens=tokens,
         rows=rows,
-        seconds=_seconds(measured, {"documents": documents, "tokens_embedded": tokens, "rows": rows, "": 0}),
+        seconds=_seconds(past, {"documents": documents, "tokens_embedded": tokens, "rows": rows, "": 0}),
         bytes=_bucket_bytes(rates, new_rows, rows, usual=dimension * _FLOAT_BYTES + text_bytes),
         green_bytes=loaded(rows),
         live_bytes=loaded(planned.live_rows),
@@ -144,8 +143,8 @@ def _score(forecast: float, actual: float) -> dict[str, Any]:
     return {"forecast": round(forecast, 1), "actual": round(actual, 1), "error_percent": error}
 
 
-def _seconds(measured: Sequence[Reports], work: dict[str, int]) -> dict[str, float]:
-    return {stage: round(stage_line(stage, measured).at(work[cost.work]), 1) for stage, cost in STAGE_COSTS.items()}
+def _seconds(past: Sequence[Reports], work: dict[str, int]) -> dict[str, float]:
+    return {stage: round(stage_line(stage, past).at(work[cost.work]), 1) for stage, cost in STAGE_COSTS.items()}
 
 
 def _bucket_bytes(rates: Rates, new_rows: float, rows: int, *, usual: float) -> int:

@@ -64,37 +64,33 @@ class Rates:
     import_bytes_a_row: float | None
 
 
-def measured_releases(past: Sequence[Reports]) -> list[Reports]:
-    """Return those releases whose reports tell enough: a forecast to start from, and what was embedded in the end."""
-    return [
+def corpus_rates(past: Sequence[Reports]) -> Rates:
+    """Pool the releases: a large one counts for more than a small one, one that embedded nothing for nothing."""
+    told = [
         reports
         for reports in past
-        if reports.get("plan", {}).get("forecast") and reports.get("embed", {}).get("bytes_embedded") is not None
+        if reports.get("embed", {}).get("bytes_embedded") and "known_chunks" in reports.get("plan", {})
     ]
-
-
-def corpus_rates(measured: Sequence[Reports]) -> Rates:
-    """Pool the releases, so that a large one counts for more than a small one."""
-    incremental = [reports for reports in measured if _planned(reports)["kept_documents"]]
+    incremental = [reports for reports in told if reports["plan"]["reuse"] + reports["plan"]["withhold"]]
     share = _ratio(incremental, _embed("tokens_embedded"), _new("tokens"))
     return Rates(
-        rows_a_byte=_ratio(measured, _new("chunks"), _embed("bytes_embedded"))
+        rows_a_byte=_ratio(told, _new("chunks"), _embed("bytes_embedded"))
         or 1 / (_TOKENS_A_CHUNK * TEXT_BYTES_A_TOKEN),
-        tokens_a_byte=_ratio(measured, _new("tokens"), _embed("bytes_embedded")) or 1 / TEXT_BYTES_A_TOKEN,
+        tokens_a_byte=_ratio(told, _new("tokens"), _embed("bytes_embedded")) or 1 / TEXT_BYTES_A_TOKEN,
         embedded_share=1 if share is None else min(share, 1),
-        part_bytes_a_row=_ratio([r for r in measured if r["embed"].get("bytes")], _embed("bytes"), _new("chunks")),
+        part_bytes_a_row=_ratio([r for r in told if r["embed"].get("bytes")], _embed("bytes"), _new("chunks")),
         import_bytes_a_row=_ratio(
-            [r for r in measured if r.get("assemble", {}).get("bytes")],
+            [reports for reports in past if reports.get("assemble", {}).get("bytes")],
             lambda reports: reports["assemble"]["bytes"],
             lambda reports: reports["assemble"]["rows"],
         ),
     )
 
 
-def stage_line(stage: str, measured: Sequence[Reports]) -> Line:
+def stage_line(stage: str, past: Sequence[Reports]) -> Line:
     """Return the line through what a stage took, and through its usual start-up, so that one release makes a line."""
     cost = STAGE_COSTS[stage]
-    reports = [found[stage] for found in measured if stage in found]
+    reports = [found[stage] for found in past if stage in found]
     points = [(float(report.get(cost.work, 0)), float(report["seconds"])) for report in reports]
     return fit_line([(0.0, cost.usual.fixed), *points], usual_slope=cost.usual.slope)
 
@@ -119,15 +115,10 @@ def fit_line(points: Sequence[tuple[float, float]], *, usual_slope: float) -> Li
     return Line(fixed=0, slope=sum(work * seconds for work, seconds in points) / squares)
 
 
-def _ratio(measured: Sequence[Reports], of: Callable[[Reports], float], to: Callable[[Reports], float]) -> float | None:
+def _ratio(past: Sequence[Reports], of: Callable[[Reports], float], to: Callable[[Reports], float]) -> float | None:
     """Return the sum of one figure over the sum of another, or None where there is nothing to divide by."""
-    whole = sum(to(reports) for reports in measured)
-    return sum(of(reports) for reports in measured) / whole if whole > 0 else None
-
-
-def _planned(reports: Reports) -> dict[str, Any]:
-    planned: dict[str, Any] = reports["plan"]["forecast"]["planned"]
-    return planned
+    whole = sum(to(reports) for reports in past)
+    return sum(of(reports) for reports in past) / whole if whole > 0 else None
 
 
 def _embed(key: str) -> Callable[[Reports], float]:
@@ -135,8 +126,8 @@ def _embed(key: str) -> Callable[[Reports], float]:
 
 
 def _new(key: str) -> Callable[[Reports], float]:
-    """Return the figure of the release less that of the documents that it only kept.
+    """Return the figure of the release less that of the documents whose vectors its plan found.
 
     Not below zero: an erasure takes documents out of a release after its plan.
     """
-    return lambda reports: float(max(reports["embed"][key] - _planned(reports)[f"kept_{key}"], 0))
+    return lambda reports: float(max(reports["embed"][key] - reports["plan"][f"known_{key}"], 0))
