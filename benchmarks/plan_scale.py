@@ -3,8 +3,8 @@
     python benchmarks/plan_scale.py [OBJECTS]     ten million unless said otherwise
 
 The objects are synthetic rows in a folder that stands for the bucket: a catalog and a live release that know all of
-them, and a night in which one of a hundred was edited, one of a thousand renamed, and one of a thousand deleted. What runs is
-the plan of a real run, with its reading and writing of Parquet; the process does nothing else.
+them, and a night in which one of a hundred was edited, one of a thousand renamed, and one of a thousand deleted. What
+runs is the plan of a real run, with its reading and writing of Parquet; the process does nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from reindex.embedders import find_model, resolve_precision, space_facts
 from reindex.naming import collection_name, space_fingerprint
 from reindex.parts import EmbeddingStore
-from reindex.plan import Asked, plan_release
+from reindex.plan import Asked, QuerySide, plan_release
 from reindex.records import CATALOG_SCHEMA, DOCUMENT_SCHEMA, SNAPSHOT_SCHEMA, CollectionInfo
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus
@@ -85,14 +85,20 @@ def objects(first: int, count: int) -> dict[str, pa.Array]:
         "content": pc.binary_join_element_wise(digest, digest, ""),
         "chunks": pc.add(pc.bit_wise_and(numbers, 15), 1),
         "tokens": pc.multiply(pc.add(pc.bit_wise_and(numbers, 15), 1), 200),
-        "part": pc.binary_join_element_wise("20260101T020000Z_abcd1234-", pc.cast(pc.divide(numbers, 64), pa.string()), ""),
+        "part": pc.binary_join_element_wise(
+            "20260101T020000Z_abcd1234-", pc.cast(pc.divide(numbers, 64), pa.string()), ""
+        ),
     }
 
 
 def table(columns: dict[str, pa.Array], schema: pa.Schema, **constants: object) -> pa.RecordBatch:
     rows = len(columns["key"])
-    filled = [columns[f.name] if f.name in columns else pa.array([constants.get(f.name, "")] * rows, f.type) for f in schema]
-    return pa.RecordBatch.from_arrays([array.cast(f.type) for array, f in zip(filled, schema, strict=True)], schema=schema)
+    filled = [
+        columns[f.name] if f.name in columns else pa.array([constants.get(f.name, "")] * rows, f.type) for f in schema
+    ]
+    return pa.RecordBatch.from_arrays(
+        [array.cast(f.type) for array, f in zip(filled, schema, strict=True)], schema=schema
+    )
 
 
 def blocks(count: int) -> Iterator[tuple[int, int]]:
@@ -120,7 +126,7 @@ def prepare(folder: Path, count: int) -> None:
     parts = EmbeddingStore(store, BUCKET, CORPUS.name, space)
     live = ReleaseFiles(store, BUCKET, CORPUS.name, "20260101T020000Z_abcd1234")
     live.freeze_corpus(CORPUS)
-    live.write_report("embed", 0, {"space": space})
+    live.write_report("embed", 0, {"space": space, "chunks": count})
     constants = {"embedded": 1, "embedded_tokens": 200, "action": "embed"}
     catalog = (table(objects(*block), CATALOG_SCHEMA, **constants) for block in blocks(count))
     store.write_batches(BUCKET, parts.catalog_key(live.release), CATALOG_SCHEMA, catalog)
@@ -156,7 +162,7 @@ def measure(folder: Path, count: int) -> None:
     live = CollectionInfo(name=collection, id=1, dimension=model.dimension, metric=CORPUS.index.metric)
     before = peak_memory()
     started = time.monotonic()
-    plan = plan_release(files, CORPUS, model, live, Asked())
+    plan = plan_release(files, CORPUS, model, QuerySide(live=live), Asked())
     seconds = time.monotonic() - started
     actions = ", ".join(f"{plan[name]:,} {name}" for name in ("embed", "reuse", "reject", "withdraw", "withhold"))
     print(f"planned     {plan['documents']:,} documents: {actions}; {plan['moved']:,} moved")

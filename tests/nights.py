@@ -13,8 +13,8 @@ from reindex.embed import EmbedTask, PartWriter, Work, embed_documents, prepare_
 from reindex.embedders import EMBEDDERS, ENGINE, Model, Precision, find_model
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
-from reindex.plan import UNCHANGED, Asked, plan_release
-from reindex.records import SNAPSHOT_SCHEMA, CollectionInfo
+from reindex.plan import UNCHANGED, Asked, QuerySide, plan_release
+from reindex.records import SNAPSHOT_SCHEMA, CollectionInfo, Memory
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus
 from tests.fakes import STATE_BUCKET, MemoryObjectStore, WordLengthEmbedder, a_corpus
@@ -42,6 +42,7 @@ class Nights:
         self.model: Model = MODEL
         self.live: str | None = None
         self.number = 0
+        self.memory: Memory | None = None
 
     def put(self, documents: dict[str, str | bytes]) -> None:
         """Make the bucket hold exactly these documents."""
@@ -76,7 +77,11 @@ class Nights:
         if self.live:
             name = collection_name(self.corpus.name, self.live)
             live = CollectionInfo(name=name, id=1, dimension=self.model.dimension, metric=self.corpus.index.metric)
-        return files.write_report("plan", 0, plan_release(files, self.corpus, self.model, live, Asked(**asked)))
+        return files.write_report(
+            "plan",
+            0,
+            plan_release(files, self.corpus, self.model, QuerySide(live=live, memory=self.memory), Asked(**asked)),
+        )
 
     def parts(self, files: ReleaseFiles) -> EmbeddingStore:
         return EmbeddingStore(self.store, STATE_BUCKET, self.corpus.name, files.needed_report("plan")["space"])

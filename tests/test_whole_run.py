@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from reindex.embed import embed_documents
-from reindex.errors import NoDocumentIndexed, TooManyDeleted
+from reindex.errors import DoesNotFit, NoDocumentIndexed, TooManyDeleted
 from reindex.plan import BUILD, UNCHANGED
+from reindex.records import Memory
 from tests.nights import CountingEmbedder, Nights, in_process, with_settings
 
 PARAGRAPHS = [
@@ -215,6 +216,22 @@ def test_deletions_that_cannot_be_kept_in_a_new_space_need_a_word(nights: Nights
     with pytest.raises(TooManyDeleted, match=r"20 of 40 live documents.*--max-deleted 20"):
         nights.run(few)
     assert nights.run(few, max_deleted=20)["embedded"] == 20
+
+
+def test_what_cannot_be_loaded_beside_the_live_release_is_refused_before_anything_is_read(nights: Nights) -> None:
+    nights.run(documents(3))
+    nights.memory = Memory(limit_bytes=1000, used_bytes=100)
+    before = CountingEmbedder.texts
+    with pytest.raises(DoesNotFit):
+        nights.run(documents(4))
+    assert CountingEmbedder.texts == before
+    assert nights.run(documents(3))["outcome"] == UNCHANGED
+
+
+def test_the_plan_holds_a_forecast_at_the_rates_of_the_corpus(nights: Nights) -> None:
+    assert nights.run(documents(3))["forecast"]["basis"] == "defaults"
+    report = nights.run(documents(4))
+    assert (report["forecast"]["documents"], report["forecast"]["rows"] > 0) == (4, True)
 
 
 # One knob turned, three documents: how many are parsed and chunked again, and how many are embedded again.

@@ -293,7 +293,7 @@ def finish_embedding(
     tokens = sum(row["embedded_tokens"] for row in outcomes)
     return {
         **report,
-        "part_bytes": round(sum(row["part_bytes"] for row in outcomes)),
+        "bytes": round(sum(row["part_bytes"] for row in outcomes)),
         "tokens_a_second": round(tokens / seconds, 1) if seconds else 0,
         "embedding_seconds": round(sum(row["seconds"] for row in outcomes), 3),
     }

@@ -10,10 +10,11 @@ from typing import Any
 
 from reindex.embedders import Model, check_window, resolve_precision, space_facts
 from reindex.errors import TooManyDeleted
+from reindex.forecast import PlannedWork, check_fits, forecast_release
 from reindex.naming import collection_release, space_fingerprint
 from reindex.parts import EmbeddingStore
-from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, SNAPSHOT_SCHEMA, Action, CollectionInfo
-from reindex.releases import ReleaseFiles
+from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, SNAPSHOT_SCHEMA, Action, CollectionInfo, Memory
+from reindex.releases import ReleaseFiles, finished_reports
 from reindex.settings import Corpus, Gate
 from reindex.store import check_readers_stay
 from reindex.tables import Tables
@@ -64,20 +65,31 @@ class Asked:
     max_deleted: int | None = None
 
 
-def plan_release(
-    files: ReleaseFiles, corpus: Corpus, model: Model, live: CollectionInfo | None, asked: Asked
-) -> dict[str, Any]:
-    """Write the plan; raise SchemaMismatch, SettingsError or TooManyDeleted before anything is spent.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySide:
+    """What the vector database has: the collection behind the alias, its memory, None where it does not say, and the
+    rows of loaded collections that give way before a new one is loaded.
+    """
 
-    Readers of the live index must not break, and no chunk may be longer than the model reads. The outcome is
-    `unchanged` when a release would be the same as the live one.
+    live: CollectionInfo | None
+    memory: Memory | None = None
+    leaving_rows: int = 0
+
+
+def plan_release(
+    files: ReleaseFiles, corpus: Corpus, model: Model, query_side: QuerySide, asked: Asked
+) -> dict[str, Any]:
+    """Write the plan; raise SchemaMismatch, SettingsError, TooManyDeleted or DoesNotFit before anything is spent.
+
+    Readers of the live index must not break, no chunk may be longer than the model reads, and there must be memory for
+    one more release. The outcome is `unchanged` when a release would be the same as the live one.
     """
     check_window(corpus, model)
-    check_readers_stay(live, model.dimension, corpus.index.metric)
+    check_readers_stay(query_side.live, model.dimension, corpus.index.metric)
     precision = resolve_precision(corpus.embedding.precision)
     facts = space_facts(corpus, model, precision)
     space = space_fingerprint(facts)
-    before = _live_release(files, live)
+    before = _live_release(files, query_side.live)
     parts = EmbeddingStore(files.store, files.bucket, corpus.name, space)
     parts.describe(facts)
     new_settings = _changed_settings(corpus, space, before)
@@ -94,8 +106,15 @@ def plan_release(
         counts = _count_actions(tables)
         withheld = _some_keys(tables, Action.WITHHOLD)
     is_unchanged = before is not None and not changes and not new_settings and not asked.rebuild
+    planned = _planned_work(counts, before, query_side)
+    forecast = forecast_release(
+        planned, dimension=model.dimension, index=corpus.index, past=_past(files), memory=query_side.memory
+    )
+    if not is_unchanged:
+        check_fits(forecast)
     return {
         **counts,
+        **({} if is_unchanged else {"forecast": forecast.to_dict()}),
         "moved": moved,
         "withheld_keys": withheld,
         "warning": _warning(counts[Action.WITHHOLD.value], withheld, asked.max_deleted),
@@ -130,6 +149,22 @@ def _warning(count: int, keys: list[str], max_deleted: int | None) -> str:
         f"{count} documents are no longer listed, more than {allowed}: they stay indexed ({named}); "
         f"if they are meant to go, run again with --max-deleted {count}"
     )
+
+
+def _planned_work(counts: dict[str, Any], live: ReleaseFiles | None, query_side: QuerySide) -> PlannedWork:
+    return PlannedWork(
+        embed_documents=counts[Action.EMBED.value],
+        embed_bytes=counts["embed_bytes"],
+        known_documents=counts[Action.REUSE.value] + counts[Action.WITHHOLD.value],
+        known_chunks=counts["known_chunks"],
+        known_tokens=counts["known_tokens"],
+        live_rows=live.needed_report("embed")["chunks"] if live else 0,
+        leaving_rows=query_side.leaving_rows,
+    )
+
+
+def _past(files: ReleaseFiles) -> list[dict[str, dict[str, Any]]]:
+    return finished_reports(files.store, files.bucket, files.corpus_name)
 
 
 def _live_release(files: ReleaseFiles, live: CollectionInfo | None) -> ReleaseFiles | None:

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from reindex.embedders import find_model
 from reindex.naming import alias_name, release_name
-from reindex.plan import UNCHANGED, Asked
+from reindex.plan import UNCHANGED, Asked, QuerySide
 from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
 from reindex.releases import read_live, run_stage
@@ -67,7 +67,8 @@ def plan_release(release: str, corpus: str) -> str:
             store.capabilities()
             alias = alias_name(corpus)
             live = store.describe(alias) if store.resolve_alias(alias) else None
-        return plan(files, settings, find_model(settings.embedding.model), live, asked)
+            query_side = QuerySide(live=live, memory=store.memory())
+        return plan(files, settings, find_model(settings.embedding.model), query_side, asked)
 
     report = run_stage(files, "plan", work)
     if report["warning"]:
