@@ -28,6 +28,7 @@ CORPORA: dict[str, dict[str, Any]] = {
     "docs": {"schedule": "0 2 1 1 *", "gate": {"max_rejected_share": 0.1}},
     "mismatch": {},
     "empty": {},
+    "nights": {},
     "nobucket": {"source": {"bucket": "nowhere"}},
 }
 _FIRST_PORTS = range(22_000, 30_000, 100)
