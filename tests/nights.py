@@ -134,8 +134,11 @@ class Nights:
                     found.setdefault(row["document"].removeprefix(PREFIX), []).append(row["text"])
         return found
 
+    def live_files(self) -> ReleaseFiles:
+        return ReleaseFiles(self.store, STATE_BUCKET, self.corpus.name, self.live or "")
+
     def ids(self) -> set[str]:
-        files = ReleaseFiles(self.store, STATE_BUCKET, self.corpus.name, self.live or "")
+        files = self.live_files()
         names = [file["file"].removeprefix(files.key("")) for file in files.needed_report("assemble")["files"]]
         return {chunk for name in names for chunk in files.read_column(name, "id")}
 

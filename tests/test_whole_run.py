@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from reindex.embed import embed_documents
-from reindex.errors import DoesNotFit, NoDocumentIndexed, TooManyDeleted
+from reindex.errors import DoesNotFit, LedgerMismatch, NoDocumentIndexed, TooManyDeleted
+from reindex.ledger import Ledger, check_ledger
 from reindex.plan import BUILD, UNCHANGED
-from reindex.records import Memory
+from reindex.records import DOCUMENT_SCHEMA, Memory
+from reindex.verify import FILED_SCHEMA, draw_ledger
+from tests.fakes import STATE_BUCKET
 from tests.nights import CountingEmbedder, Nights, in_process, with_settings
 
 PARAGRAPHS = [
@@ -232,6 +236,46 @@ def test_the_plan_holds_a_forecast_at_the_rates_of_the_corpus(nights: Nights) ->
     assert nights.run(documents(3))["forecast"]["basis"] == "defaults"
     report = nights.run(documents(4))
     assert (report["forecast"]["documents"], report["forecast"]["rows"] > 0) == (4, True)
+
+
+def drawn(nights: Nights) -> Ledger:
+    """Return the ledger of the live release, as if Milvus had taken every row of its import files."""
+    files = nights.live_files()
+    assembled = files.needed_report("assemble")
+    loaded = [{**file, "imported": file["rows"]} for file in assembled["files"]]
+    files.write_report("load", 0, {"files": loaded, "rows": assembled["rows"]})
+    counts = {name: len(texts) for name, texts in nights.texts().items()}
+    rows = [{"document": f"docs/{name}", "rows": count} for name, count in counts.items()]
+    total = sum(counts.values())
+    filed = pa.Table.from_pylist(rows, schema=FILED_SCHEMA)
+    return draw_ledger(files, filed, file_rows=total, collection_rows=total, distinct_ids=total)
+
+
+def test_the_ledger_of_a_night_adds_up(nights: Nights) -> None:
+    nights.run({**notes(40), "broken.pdf": b"%PDF-1.4 and then nothing"})
+    nights.run(
+        {**dict(list(notes(40).items())[:20]), "new.md": document("new"), "broken.pdf": b"%PDF-1.4 and then nothing"}
+    )
+    ledger = drawn(nights)
+    check_ledger(ledger)
+    assert (ledger.listed, ledger.reused, ledger.embedded, ledger.rejected, ledger.withheld) == (22, 20, 1, 1, 20)
+
+
+def test_the_ledger_names_each_document_that_does_not_agree(nights: Nights) -> None:
+    nights.run(notes(3))
+    files = nights.live_files()
+    rows = nights.store.read_table(STATE_BUCKET, files.key("documents.parquet")).to_pylist()
+    rows[0] = {**rows[0], "key": "docs/never-listed.md"}
+    rows[1] = {**rows[1], "chunks": 7}
+    table = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
+    files.write_table("documents.parquet", DOCUMENT_SCHEMA, table.to_batches())
+    ledger = drawn(nights)
+    assert (ledger.unlisted, len(ledger.unaccounted)) == (("docs/never-listed.md",), 1)
+    assert rows[1]["key"] in ledger.misfits
+    with pytest.raises(
+        LedgerMismatch, match=r"neither indexed nor rejected: .*; indexed or rejected but never listed: docs/never"
+    ):
+        check_ledger(ledger)
 
 
 # One knob turned, three documents: how many are parsed and chunked again, and how many are embedded again.
