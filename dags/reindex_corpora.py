@@ -39,6 +39,19 @@ def reindex_dag(corpus: Corpus) -> DAG:
                 title="Promote",
                 description="whether the alias moves to the release; a backfill that asks for auto never moves it back",
             ),
+            "rebuild": Param(
+                default=False,
+                type="boolean",
+                title="Rebuild",
+                description="embed every document anew, and build a release even if nothing has changed",
+            ),
+            "max_deleted": Param(
+                None,
+                type=["null", "integer"],
+                minimum=0,
+                title="Deletions allowed",
+                description="let at most so many documents leave the index, whatever gate.max_deleted_share says",
+            ),
         },
         tags=["reindex", corpus.name],
     )

@@ -7,9 +7,12 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,59 @@ CORPORA: dict[str, dict[str, Any]] = {
     "docs": {"schedule": "0 2 1 1 *", "gate": {"max_rejected_share": 0.1}},
     "mismatch": {},
     "empty": {},
+    "nights": {},
     "nobucket": {"source": {"bucket": "nowhere"}},
     "rolled": {},
 }
 _FIRST_PORTS = range(22_000, 30_000, 100)
+
+
+# What the bucket of the corpus `history` holds on each of three nights: edited, removed, renamed, added.
+HISTORY = [
+    {"a.md": "the tide tables of the harbour", "b.md": "the looms of the old mill", "c.md": "a comet was seen"},
+    {"a.md": "the tide tables of the harbour", "b.md": "the looms were sold", "d.md": "orchids in the glasshouse"},
+    {
+        "e.md": "the tide tables of the harbour",
+        "b.md": "the looms of the old mill",
+        "d.md": "orchids in the glasshouse",
+    },
+]
+
+
+class History:
+    """Makes three nights of a bucket, a minute apart, while other tests run: versions are dated by the store."""
+
+    def __init__(self) -> None:
+        self._nights: list[datetime] = []
+        self._thread = threading.Thread()
+
+    def begin(self, objects: ObjectStore) -> None:
+        self._thread = threading.Thread(target=self._make, args=(objects,), daemon=True)
+        self._thread.start()
+
+    def _make(self, objects: ObjectStore) -> None:
+        before: dict[str, str] = {}
+        for held in HISTORY:
+            for name in before.keys() - held.keys():
+                objects.delete("sources", f"history/{name}")
+            for name, text in held.items():
+                if before.get(name) != text:
+                    objects.write("sources", f"history/{name}", text.encode())
+            before = held
+            self._nights.append(_next_minute())
+
+    def nights(self) -> list[datetime]:
+        """Return the minute after each change, once the last is over."""
+        self._thread.join()
+        return self._nights
+
+
+def _next_minute() -> datetime:
+    """Wait until a new minute has begun and return it."""
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    while datetime.now(UTC) <= minute + timedelta(seconds=2):
+        time.sleep(0.5)
+    return minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +92,7 @@ class LiveStack:
 
     home: Path
     environment: dict[str, str]
+    history: History = field(default_factory=History)
 
     def command(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run `reindex` with these words, and with some variables changed."""
@@ -104,6 +157,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     try:
         started = live.command("up")
         assert started.returncode == 0, started.stderr
+        live.history.begin(live.objects())
         yield live
     finally:
         live.command("down")

@@ -7,14 +7,14 @@ import io
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reindex.naming import chunk_id
-from reindex.records import StoredObject, chunk_schema
+from reindex.records import StoredObject, chunk_schema, part_schema
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus
 from reindex.storage import ObjectStore
@@ -57,8 +57,12 @@ class MemoryObjectStore(ObjectStore):
     def upload(self, bucket: str, key: str, file: Path) -> None:
         self.write(bucket, key, file.read_bytes())
 
-    def download(self, bucket: str, key: str, file: IO[bytes]) -> None:
-        file.write(self.objects[bucket, key])
+    def download(self, bucket: str, key: str, file: IO[bytes]) -> bool:
+        data = self.objects.get((bucket, key))
+        if data is not None:
+            file.write(data)
+            file.flush()
+        return data is not None
 
     def etag(self, bucket: str, key: str) -> str | None:
         data = self.objects.get((bucket, key))
@@ -100,6 +104,17 @@ def chunk_rows(texts: list[str], *, document: str = "a.txt", dimension: int = 4)
     return pa.Table.from_pylist(rows, schema=chunk_schema())
 
 
+def stored_passages(content: str, texts: list[str], *, title: str = "A") -> pa.Table:
+    """Return the passages of one content as a part holds them."""
+    kept = [name for name in part_schema().names if name in chunk_schema().names]
+    rows = [{name: row[name] for name in kept} for row in chunk_rows(texts).to_pylist()]
+    extra = {"content": content, "title": title}
+    return pa.Table.from_pylist(
+        [{**row, **extra, "occurrence": texts[:i].count(row["text"])} for i, row in enumerate(rows)],
+        schema=part_schema(),
+    )
+
+
 def a_corpus(**changes: object) -> Corpus:
     return Corpus.model_validate({"name": "docs", "source": {"bucket": "sources", "prefix": "docs/"}, **changes})
 
@@ -121,3 +136,34 @@ def exact_store(files: ReleaseFiles) -> ExactStore:
         return pq.read_table(io.BytesIO(data)).cast(chunk_schema())
 
     return ExactStore(read_file=read_file)
+
+
+def past_release(
+    *,
+    bytes_embedded: int = 1000,
+    chunks: int = 10,
+    tokens: int = 2000,
+    tokens_embedded: int | None = None,
+    known_documents: int = 0,
+    known_chunks: int = 0,
+    known_tokens: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Return what a finished release's stages report; `chunks` and `tokens` are those of its embedded documents."""
+    rows = {"rows": chunks + known_chunks, "seconds": 10.0}
+    known = {"reuse": known_documents, "withhold": 0, "known_chunks": known_chunks, "known_tokens": known_tokens}
+    embedded = tokens if tokens_embedded is None else tokens_embedded
+    return {
+        "plan": {"documents": 3, "seconds": 4.0, **known},
+        "embed": {
+            "chunks": chunks + known_chunks,
+            "tokens": tokens + known_tokens,
+            "chunks_embedded": chunks,
+            "tokens_embedded": embedded,
+            "bytes_embedded": bytes_embedded,
+            "bytes": 3000,
+            "seconds": 20.0,
+        },
+        "assemble": {**rows, "bytes": 5000},
+        **{stage: {"release": "r", **rows} for stage in ("load", "index", "verify")},
+        "promote": {"seconds": 3.0},
+    }

@@ -222,3 +222,22 @@ print("\\n" + json.dumps({"plugins": names, "round_trips": round_trips, "bare": 
     assert found["round_trips"] == [True, True]
     # Loaded by their file names too, they would be other modules than those that the DAGs import.
     assert found["bare"] == []
+
+
+def test_the_connection_to_milvus_may_say_what_it_may_take(tmp_path: Path) -> None:
+    code = """
+import json
+from airflow.sdk import Connection
+from reindex.errors import SettingsError
+from reindex_airflow.hooks import _services
+def limit(extra):
+    named = lambda name, **rest: Connection(conn_id=name, conn_type="generic", host="h", **rest)
+    try:
+        return _services(named("s3"), named("milvus", extra=extra), named("ray")).milvus.memory_bytes
+    except SettingsError as error:
+        return str(error)
+print("\\n" + json.dumps([limit(extra) for extra in (None, "{}", '{"memory_bytes": 8}', '{"memory_bytes": "8G"}')]))
+"""
+    *limits, refusal = look(code, corpora=tmp_path, home=tmp_path)
+    assert limits == [None, None, 8]
+    assert refusal.startswith("the connection reindex_milvus: memory_bytes: '8G' is no number of bytes")

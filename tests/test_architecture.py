@@ -12,10 +12,11 @@ from reindex.settings import PROJECT
 LIBRARY = PROJECT / "include" / "reindex"
 LAYERS = [
     {"errors"},
-    {"naming", "index_types"},
+    {"naming", "index_types", "rates"},
     {"settings", "records", "ledger"},
-    {"storage", "store", "recall"},
-    {"releases", "parts"},
+    {"storage", "store", "recall", "forecast"},
+    {"releases", "tables"},
+    {"parts"},
     {"parse", "importers", "milvus", "switch", "sweep"},
     {"chunk", "embedders"},
     {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "rollback", "retire"},
@@ -23,7 +24,11 @@ LAYERS = [
     {"cli"},
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}
-ONE_HOME = {"pymilvus": "include/reindex/milvus.py", "ray": "include/reindex/jobs.py"}
+ONE_HOME = {
+    "pymilvus": "include/reindex/milvus.py",
+    "ray": "include/reindex/jobs.py",
+    "duckdb": "include/reindex/tables.py",
+}
 # The stack waits for its own servers with their own clients: it is not the library that runs the stages.
 STACK = "include/reindex/stack"
 

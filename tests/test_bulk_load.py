@@ -19,7 +19,7 @@ def assembled() -> tuple[ReleaseFiles, ExactStore, str]:
     written = []
     for number, texts in enumerate((["to be", "or not"], ["that is"]), start=1):
         name = f"import/part-{number:05d}.parquet"
-        rows = files.write_table(name, chunk_schema(), chunk_rows(texts).to_batches())
+        rows = files.write_table(name, chunk_schema(), chunk_rows(texts).to_batches()).rows
         written.append({"file": files.key(name), "rows": rows})
     files.write_report("assemble", 0, {"files": written})
     return files, exact_store(files), collection_name("docs", files.release)

@@ -43,29 +43,22 @@ def test_chunks_cover_the_text_and_stay_within_the_model_s_window(
     chunker: Chunker, seed: int, is_markdown: bool
 ) -> None:
     text = prose(seed)
-    passages = chunker.chunk_document("k", document(text, is_markdown=is_markdown))
+    passages = chunker.chunk_document(document(text, is_markdown=is_markdown))
     assert uncovered(text, passages) == ""
     # The two marks at the ends of a text come on top.
-    assert max(chunker.count_tokens([passage.text]) for passage in passages) <= 64 + 2
-    assert len({passage.id for passage in passages}) == len(passages)
+    assert max(chunker.count_tokens(passages)) <= 64 + 2
 
 
-def test_an_edit_leaves_the_ids_of_other_paragraphs_alone(chunker: Chunker) -> None:
-    paragraphs = [f"Paragraph {i}. " + "words and words " * 25 for i in range(8)]
-    before = chunker.chunk_document("k", document("\n\n".join(paragraphs)))
+def test_an_edit_leaves_the_chunks_of_other_paragraphs_alone(chunker: Chunker) -> None:
+    paragraphs = [f"Paragraph {i}. " + f"words and {i} words " * 25 for i in range(8)]
+    before = chunker.chunk_document(document("\n\n".join(paragraphs)))
     paragraphs[3] = "Another one. " + "other words " * 25
-    after = chunker.chunk_document("k", document("\n\n".join(paragraphs)))
-    assert len({p.id for p in before} & {p.id for p in after}) >= len(before) - 3
-
-
-def test_the_same_text_twice_has_two_ids(chunker: Chunker) -> None:
-    passages = chunker.chunk_document("k", document("same words", "same words"))
-    assert [p.text for p in passages] == ["same words", "same words"]
-    assert passages[0].id != passages[1].id
+    after = chunker.chunk_document(document("\n\n".join(paragraphs)))
+    assert len({p.text for p in before} & {p.text for p in after}) >= len(before) - 3
 
 
 def test_pages_are_kept_and_counted_from_their_own_start(chunker: Chunker) -> None:
-    passages = chunker.chunk_document("k", document("first", "second"))
+    passages = chunker.chunk_document(document("first", "second"))
     assert [(p.page, p.start, p.position) for p in passages] == [(1, 0, 0), (2, 0, 1)]
 
 
@@ -73,18 +66,18 @@ def test_a_chunk_knows_the_headings_above_it(chunker: Chunker) -> None:
     body = "words and words " * 20
     code = "```\n# no heading\n```"
     text = f"# Guide\n\n{body}\n\n## Install\n\n{body}\n\n{code}\n\n### Linux\n\n{body}\n\n## Use\n\n{body}"
-    passages = chunker.chunk_document("k", document(text, is_markdown=True))
+    passages = chunker.chunk_document(document(text, is_markdown=True))
     sections = list(dict.fromkeys(p.section for p in passages))
     assert sections == ["Guide", "Guide > Install", "Guide > Install > Linux", "Guide > Use"]
 
 
 def test_a_word_of_one_token_and_many_bytes_is_cut_to_what_milvus_takes(chunker: Chunker) -> None:
     text = "b" * 100_000
-    passages = chunker.chunk_document("k", document(text))
+    passages = chunker.chunk_document(document(text))
     assert max(len(p.text.encode()) for p in passages) <= text_bytes("text")
     assert uncovered(text, passages) == ""
 
 
 def test_a_long_title_is_cut_between_characters(chunker: Chunker) -> None:
     parsed = ParsedDocument(title="é" * 2000, pages=(Page(number=0, text="text"),), is_markdown=False)
-    assert chunker.chunk_document("k", parsed)[0].title == "é" * (text_bytes("title") // 2)
+    assert chunker.chunk_document(parsed)[0].title == "é" * (text_bytes("title") // 2)

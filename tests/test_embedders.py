@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from reindex.embedders import check_window, embedding_space, find_model, resolve_precision
+from reindex.embedders import Model, check_window, find_model, resolve_precision, space_facts
 from reindex.errors import ModelMissing, SettingsError
+from reindex.naming import space_fingerprint
+from reindex.settings import Corpus
 from tests.fakes import a_corpus
 
 MODEL = find_model("all-MiniLM-L6-v2")
+
+
+def embedding_space(corpus: Corpus, model: Model = MODEL) -> str:
+    return space_fingerprint(space_facts(corpus, model, resolve_precision(corpus.embedding.precision)))
 
 
 def test_the_packaged_model_is_found_without_torch_and_without_asking_a_hub() -> None:
@@ -43,17 +49,17 @@ def test_a_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp
 )
 def test_what_decides_a_vector_decides_the_space(change: dict[str, object]) -> None:
     bfloat16 = {"precision": "bfloat16"}
-    usual = embedding_space(a_corpus(embedding=bfloat16), MODEL)
+    usual = embedding_space(a_corpus(embedding=bfloat16))
     merged = {
         "embedding": {**bfloat16, **change.get("embedding", {})},
         **{k: v for k, v in change.items() if k == "chunks"},
     }
-    assert embedding_space(a_corpus(**merged), MODEL) != usual
+    assert embedding_space(a_corpus(**merged)) != usual
 
 
 def test_what_does_not_decide_a_vector_leaves_the_space_alone() -> None:
-    usual = embedding_space(a_corpus(), MODEL)
-    assert embedding_space(a_corpus(gate={"k": 5}, embedding={"query_prompt": "query: "}), MODEL) == usual
+    usual = embedding_space(a_corpus())
+    assert embedding_space(a_corpus(gate={"k": 5}, embedding={"query_prompt": "query: "})) == usual
 
 
 @pytest.mark.parametrize(("changes", "fits"), [({}, True), ({"chunks": {"max_tokens": 255}}, False)])

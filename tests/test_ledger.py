@@ -8,11 +8,15 @@ from reindex.errors import LedgerMismatch
 from reindex.ledger import Ledger, _problems, check_ledger
 
 GOOD = Ledger(
-    listed=3,
+    listed=4,
+    reused=1,
     embedded=2,
     rejected=1,
+    withheld=1,
     unaccounted=(),
     unlisted=(),
+    doubled=(),
+    misfits=(),
     part_rows=10,
     file_rows=10,
     imported_rows=10,
@@ -30,9 +34,11 @@ def test_a_ledger_that_adds_up_passes() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"embedded": 1, "unaccounted": ("b.md",)}, "neither embedded nor rejected: b.md"),
+        ({"embedded": 1, "unaccounted": ("b.md",)}, "neither indexed nor rejected: b.md"),
+        ({"doubled": ("b.md",)}, "both indexed and rejected: b.md"),
+        ({"misfits": ("b.md",)}, "other rows in the import files than in the parts: b.md"),
         ({"unlisted": ("z.md",), "embedded": 3}, "never listed: z.md"),
-        ({"listed": 4}, "4 documents listed, 2 embedded \\+ 1 rejected"),
+        ({"listed": 5}, "5 documents listed, 1 reused \\+ 2 embedded \\+ 1 rejected"),
         ({"imported_rows": 9, "short_files": ("part-1",)}, "rows lost or doubled on import: part-1"),
         ({"part_rows": 11}, "11 rows in parts, 10 in import files"),
         ({"file_rows": 9}, "9 in import files"),

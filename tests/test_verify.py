@@ -14,6 +14,7 @@ from reindex.records import REJECT_SCHEMA, chunk_schema
 from reindex.settings import Gate
 from reindex.store import exact_search
 from reindex.verify import (
+    FILED_SCHEMA,
     Nearest,
     choose_queries,
     judge,
@@ -71,6 +72,7 @@ def nearest(scores: list[float], returned: list[float], rows: int = 100) -> Near
         scores=np.array([scores], "float32"),
         returned_scores=np.array([returned], "float32"),
         rows=rows,
+        filed=FILED_SCHEMA.empty_table(),
     )
 
 
@@ -157,8 +159,8 @@ def test_a_tail_of_poor_queries_fails_a_good_mean() -> None:
 
 
 def test_too_many_rejects_fail_and_name_the_first() -> None:
-    with pytest.raises(TooManyRejects, match=r"1 of 3 documents were rejected.*bad\.pdf"):
-        verdict(max_rejected_share=0.3)
+    with pytest.raises(TooManyRejects, match=r"1 of 4 documents were rejected.*bad\.pdf"):
+        verdict(max_rejected_share=0.2)
 
 
 def test_a_ledger_that_does_not_add_up_fails_before_anything_else() -> None:

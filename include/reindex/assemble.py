@@ -1,8 +1,11 @@
-"""The plan and the catalog in, import files out: only live rows, validated, in the types that Milvus reads."""
+"""The documents of a release and the parts in, import files out: validated, in the types that Milvus reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -10,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.errors import InvalidRow
-from reindex.naming import import_file_name
+from reindex.naming import chunk_id, import_file_name
 from reindex.parts import EmbeddingStore
-from reindex.records import ID_COLUMN, VECTOR_COLUMN, chunk_schema, text_columns
+from reindex.records import DOCUMENT_SCHEMA, ID_COLUMN, VECTOR_COLUMN, chunk_schema, passage_columns, text_columns
 from reindex.releases import ReleaseFiles
 from reindex.store import vector_matrix
+from reindex.tables import Tables
 
+DOCUMENTS_FILE = "documents.parquet"
 # float32 vectors made unit length differ from 1 in the last digits only; a model's own bfloat16 by a percent.
 _UNIT_TOLERANCE = 1e-3
 
@@ -23,25 +28,22 @@ _UNIT_TOLERANCE = 1e-3
 def assemble_import(
     files: ReleaseFiles, parts: EmbeddingStore, *, dimension: int, max_file_bytes: int
 ) -> dict[str, Any]:
-    """Write the release's live rows as import files no larger than `max_file_bytes` in memory.
+    """Write the release's rows as import files no larger than `max_file_bytes` in memory.
 
     Raises InvalidRow, with the file and the row, for what the server would take silently: duplicate ids, vectors that
     are not finite or not of unit length, texts over their column's limit.
     """
-    documents = parts.documents(files.release)
-    keys_by_part: dict[str, list[str]] = {}
-    for key, row in documents.items():
-        keys_by_part.setdefault(str(row["part"]), []).append(key)
     ids: list[pa.Array] = []
-    written = []
-    rows = _live_rows(parts, keys_by_part, dimension)
+    written: list[dict[str, Any]] = []
+    rows = _live_rows(files, parts, dimension)
     for number, group in enumerate(_grouped(rows, max_file_bytes), start=1):
         name = import_file_name(number)
-        count = files.write_table(name, chunk_schema(), _remembering(group, ids))
-        written.append({"file": files.key(name), "rows": count})
+        file = files.write_table(name, chunk_schema(), _remembering(group, ids))
+        written.append({"file": files.key(name), "rows": file.rows, "bytes": file.bytes})
         files.show_progress("assemble", {"files": number})
     _check_unique(pa.chunked_array(ids, pa.string()))
-    return {"documents": len(documents), "rows": sum(file["rows"] for file in written), "files": written}
+    totals = {name: sum(file[name] for file in written) for name in ("rows", "bytes")}
+    return {**totals, "files": written}
 
 
 def check_rows(rows: pa.RecordBatch, *, where: str, dimension: int) -> None:
@@ -61,14 +63,44 @@ def check_rows(rows: pa.RecordBatch, *, where: str, dimension: int) -> None:
     _raise_first(pa.array(wrong), ids, where, "its vector is not of unit length")
 
 
-def _live_rows(parts: EmbeddingStore, keys_by_part: dict[str, list[str]], dimension: int) -> Iterator[pa.RecordBatch]:
-    for part, keys in sorted(keys_by_part.items()):
-        wanted = pa.array(keys, pa.string())
+def _live_rows(files: ReleaseFiles, parts: EmbeddingStore, dimension: int) -> Iterator[pa.RecordBatch]:
+    """Yield the release's rows, part by part: each part is read once."""
+    for part, documents in groupby(_documents_by_part(files), key=itemgetter("part")):
+        keys: dict[str, list[str]] = {}
+        for document in documents:
+            keys.setdefault(document["content"], []).append(document["key"])
         for batch in parts.read_part(part):
-            live = batch.filter(pc.is_in(batch.column("document"), wanted)).cast(chunk_schema())
-            check_rows(live, where=part, dimension=dimension)
-            if live.num_rows:
-                yield live
+            rows = rows_of_documents(batch, keys)
+            check_rows(rows, where=part, dimension=dimension)
+            if rows.num_rows:
+                yield rows
+
+
+def _documents_by_part(files: ReleaseFiles) -> Iterator[dict[str, str]]:
+    columns = ["part", "content", "key"]
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    with Tables() as tables:
+        tables.add("documents", files.store, files.bucket, [files.key(DOCUMENTS_FILE)], DOCUMENT_SCHEMA)
+        for batch in tables.batches("select part, content, key from documents order by all", schema):
+            yield from batch.to_pylist()
+
+
+def rows_of_documents(passages: pa.RecordBatch, keys: dict[str, list[str]]) -> pa.RecordBatch:
+    """Return some stored passages as readers find them, once for each key that has their content."""
+    contents = passages.column("content").to_pylist()
+    chosen = [(row, key) for row, content in enumerate(contents) for key in keys.get(content, ())]
+    taken = passages.take(pa.array([row for row, _ in chosen], pa.int64()))
+    documents = [key for _, key in chosen]
+    names = [PurePosixPath(key).name for key in documents]
+    texts, occurrences = (taken.column(name).to_pylist() for name in ("text", "occurrence"))
+    columns = {name: taken.column(name) for name in [*passage_columns(), VECTOR_COLUMN]}
+    columns["document"] = pa.array(documents, pa.string())
+    columns["id"] = pa.array(map(chunk_id, documents, texts, occurrences), pa.string())
+    has_title = pc.not_equal(taken.column("title"), "")
+    columns["title"] = pc.if_else(has_title, taken.column("title"), pa.array(names, pa.string()))
+    return pa.RecordBatch.from_arrays(
+        [columns[name].cast(chunk_schema().field(name).type) for name in chunk_schema().names], schema=chunk_schema()
+    )
 
 
 def _grouped(batches: Iterator[pa.RecordBatch], max_bytes: int) -> Iterator[Iterator[pa.RecordBatch]]:

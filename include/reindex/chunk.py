@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reindex.naming import chunk_id
 from reindex.records import Page, ParsedDocument, Passage, text_bytes
 from reindex.settings import Chunks
 
@@ -37,16 +35,14 @@ class Chunker:
         # A word that the model does not know is one token however long it is: Milvus counts bytes.
         self._by_length = TextSplitter(text_bytes("text") // 4)
 
-    def chunk_document(self, key: str, document: ParsedDocument) -> list[Passage]:
-        """Return the passages in reading order; ids depend on the document's key and each passage's text alone."""
-        seen: Counter[str] = Counter()
+    def chunk_document(self, document: ParsedDocument) -> list[Passage]:
+        """Return the passages in reading order."""
         passages: list[Passage] = []
         for page in document.pages:
             sections = _Sections(page.text) if document.is_markdown else None
             for start, text in self._split(page, is_markdown=document.is_markdown):
                 passages.append(
                     Passage(
-                        id=chunk_id(key, text, seen[text]),
                         title=_shortened(document.title, "title"),
                         section=_shortened(sections.at(start), "section") if sections else "",
                         page=page.number,
@@ -55,12 +51,11 @@ class Chunker:
                         text=text,
                     )
                 )
-                seen[text] += 1
         return passages
 
-    def count_tokens(self, texts: list[str]) -> int:
-        """Return the tokens of all texts together, as the model reads them."""
-        return sum(len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts))
+    def count_tokens(self, passages: list[Passage]) -> list[int]:
+        """Return the tokens of each passage, as the model reads it."""
+        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch([passage.text for passage in passages])]
 
     def _split(self, page: Page, *, is_markdown: bool) -> Iterator[tuple[int, str]]:
         splitter: Any = self._splitters[is_markdown]

@@ -25,7 +25,7 @@ from reindex.display import (
     print_table,
     stage_line,
 )
-from reindex.embedders import find_model, load_embedder
+from reindex.embedders import find_model, load_embedder, resolve_precision
 from reindex.errors import NothingToPut, NotLive, ReindexError, SettingsError
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
@@ -124,19 +124,22 @@ def run(
     promote: Annotated[
         Literal["auto", "ask", "never"] | None, typer.Option(help="default: as the corpus file says")
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="embed everything anew; for now every run does")] = False,  # noqa: ARG001
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="embed everything anew, changed or not")] = False,
     as_of: Annotated[str | None, typer.Option(help="comes in a later version")] = None,
-    max_deleted: Annotated[int | None, typer.Option(help="comes in a later version")] = None,
+    max_deleted: Annotated[
+        int | None, typer.Option(min=0, help="let so many documents leave the index at most")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the corpus's DAG now, show where it is and print its report; exit status 0 only if it succeeded."""
-    asked = {"--as-of": as_of, "--max-deleted": max_deleted, "--promote ask": promote == "ask" or None}
+    asked = {"--as-of": as_of, "--promote ask": promote == "ask" or None}
     for option in (name for name, value in asked.items() if value is not None):
         raise SettingsError("reindex run", option, _LATER)
     settings = _corpus(corpus)
     _check_bucket(settings)
     with closing(Airflow(airflow_connection(_environment()))) as airflow:
-        started = airflow.trigger(dag_id(corpus), conf={"promote": promote})
+        conf = {"promote": promote, "rebuild": rebuild, "max_deleted": max_deleted}
+        started = airflow.trigger(dag_id(corpus), conf=conf)
         files = _files(corpus, started.name)
         _follow(airflow, started, files, quiet=as_json)
     report = release_report(files)
@@ -209,7 +212,8 @@ def search(
     if release is None:
         raise NotLive(alias)
     made_with = _files(corpus, release).corpus()
-    embedder = load_embedder(made_with.embedding, find_model(made_with.embedding.model), threads=os.cpu_count() or 1)
+    precision = resolve_precision(made_with.embedding.precision)
+    embedder = load_embedder(find_model(made_with.embedding.model), precision, threads=os.cpu_count() or 1)
     vector = embedder.embed([made_with.embedding.query_prompt + text])[0].tolist()
     params = INDEX_TYPES[made_with.index.type].search_params(k)
     with MilvusStore(milvus_connection(_environment())) as store:
@@ -303,6 +307,7 @@ def _release_row(report: dict[str, Any], collections: set[str], live: str | None
         "recall": recall.get("mean"),
         "recall_bound": recall.get("bound"),
         "seconds": round(sum(report["seconds"].values()), 1),
+        "forecast_seconds": report["forecast"]["seconds"]["forecast"] if report["forecast"] else None,
         "failed": f"{report['failed']['stage']}: {report['failed']['reason']}" if report["failed"] else "",
     }
 
@@ -311,6 +316,8 @@ def _release_state(report: dict[str, Any], collections: set[str], live: str | No
     collection = collection_name(report["corpus"], report["release"])
     if collection == live:
         return "live"
+    if report["outcome"] == "unchanged":
+        return "unchanged"
     if report["promoted"]:
         return "retained" if collection in collections else "retired"
     if report["failed"]:

@@ -18,7 +18,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def stage_line(stage: str, report: dict[str, Any]) -> str:
     """Return what one finished stage says of itself."""
     counts = [f"{report[name]:,} {name}" for name in ("documents", "rejected", "chunks", "rows") if name in report]
-    return f"{stage:<9} {report.get('seconds', 0):7.1f} s  {', '.join(counts)}"
+    forecast = [_forecast(report["forecast"])] if report.get("forecast") else []
+    return f"{stage:<9} {report.get('seconds', 0):7.1f} s  {', '.join(counts + forecast)}"
 
 
 def print_json(value: Any) -> None:
@@ -46,25 +47,62 @@ def _cell(value: Any) -> str:
 
 
 def print_report(report: dict[str, Any]) -> None:
+    lines = _unchanged_lines(report) if report["outcome"] == "unchanged" else _release_lines(report)
+    for name, value in ((name, value) for name, value in lines.items() if value):
+        out.print(f"{name:<11} {value}", soft_wrap=True, markup=False)
+
+
+def _unchanged_lines(report: dict[str, Any]) -> dict[str, str]:
+    return {
+        "unchanged": f"{report['listed']:,} documents listed, as they are in the live release: it stands",
+        "live": report["live"],
+        "WARNING": report["warning"],
+    }
+
+
+def _release_lines(report: dict[str, Any]) -> dict[str, str]:
     recall = report["recall"] or {}
-    accounted = (report["indexed"] or 0) + (report["rejected"] or 0)
-    lines = {
+    accounted = report["reused"] + report["embedded"] + report["rejected"]
+    return {
         "release": report["release"],
-        "documents": f"{report['listed']:,} listed = {report['indexed']:,} indexed + {report['rejected']:,} rejected "
-        f"({accounted / report['listed']:.0%} accounted for)",
+        "documents": f"{report['listed']:,} listed = {report['reused']:,} reused + {report['embedded']:,} embedded "
+        f"+ {report['rejected']:,} rejected ({accounted / report['listed']:.0%} accounted for)",
+        "withdrawn": f"{report['withdrawn']:,} documents left the index" if report["withdrawn"] else "",
+        "WARNING": report["warning"],
         "rejects": ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items()) or "none",
+        "chunks": f"{report['chunks']:,} = {report['chunks_embedded']:,} embedded + {report['chunks_reused']:,} reused",
         "rows": f"{report['rows']:,}",
         f"recall@{recall['k']}": f"{recall['mean']:.4f}, lower bound {recall['bound']:.4f} "
         f"at {recall['confidence']:.0%} over {recall['queries']:,} queries",
         "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items()),
+        "forecast": _scored(report["forecast"]) if report["forecast"] else "",
         "note": "Milvus builds no index for so few rows: recall says nothing about the one that was asked for"
         if report["searched_without_index"]
         else "",
         "collection": report["collection"],
         "alias": report["alias"] or "not moved: the release stays green",
     }
-    for name, value in ((name, value) for name, value in lines.items() if value):
-        out.print(f"{name:<11} {value}", soft_wrap=True)
+
+
+def _forecast(forecast: dict[str, Any]) -> str:
+    """Return what a plan expects of the run and, where the server says it, how full the run will make Milvus."""
+    limit, green = forecast["limit_bytes"], forecast["green_bytes"]
+    memory = f"{green / 2**30:,.2f} GiB of memory of Milvus's {limit / 2**30:,.1f} GiB" if limit else "memory unknown"
+    count = len(forecast["releases"])
+    last = "its last release" if count == 1 else f"its last {count} releases"
+    rates = f"the rates of {last}" if count else "usual rates"
+    return (
+        f"forecast {sum(forecast['seconds'].values()):.0f} s, {forecast['chunks']:,} chunks and "
+        f"{forecast['tokens']:,} tokens to embed, {memory} (by {rates})"
+    )
+
+
+def _scored(score: dict[str, Any]) -> str:
+    """Return what was forecast beside what it came to, as far as the run went."""
+    seconds, chunks = score["seconds"], score.get("chunks")
+    error = f" ({seconds['error_percent']:+.0f} %)" if seconds["error_percent"] is not None else ""
+    embedded = f"; {chunks['forecast']:,} chunks to embed, were {chunks['actual']:,}" if chunks else ""
+    return f"{seconds['forecast']:.0f} s, took {seconds['actual']:.0f} s{error}{embedded}"
 
 
 def print_live(rollback: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Planned objects in, parts of the embedding store out. A row is a document until it is written, never a piece of one.
 
-Two steps, which `jobs.py` joins into one Ray Data chain: `prepare_documents` (fetch, parse, chunk) and `PartWriter`
-(embed, write). Both take and return Arrow tables.
+`embed_documents` finds what is still to be read, has it done, and draws up the documents of the release.
+`prepare_documents` (fetch, parse, chunk) and `PartWriter` (embed, write) are the two steps that `jobs.py` joins into
+one Ray Data chain.
 """
 
 from __future__ import annotations
@@ -9,60 +10,112 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reindex.chunk import Chunker
-from reindex.embedders import Model, load_embedder
-from reindex.errors import AccessRefused, NoDocumentIndexed, ServiceUnavailable
+from reindex.embedders import Model, Precision, load_embedder
+from reindex.errors import AccessRefused, FileMissing, NoDocumentIndexed, ServiceUnavailable
 from reindex.naming import content_hash
-from reindex.parse import Rejected, parse_document
+from reindex.parse import Rejected, parse_document, suffix_of
 from reindex.parts import EmbeddingStore
-from reindex.records import REJECT_SCHEMA, VECTOR_COLUMN, RejectReason, chunk_schema
+from reindex.records import (
+    CATALOG_SCHEMA,
+    DOCUMENT_SCHEMA,
+    LASTING_REASONS,
+    PLAN_SCHEMA,
+    REJECT_SCHEMA,
+    VECTOR_COLUMN,
+    RejectReason,
+    part_schema,
+    passage_columns,
+)
 from reindex.releases import ReleaseFiles
-from reindex.settings import Chunks, Corpus, S3Connection
+from reindex.settings import Chunks, Corpus
 from reindex.storage import ObjectStore
+from reindex.tables import Tables
 
+if TYPE_CHECKING:
+    import numpy as np
+
+PLAN_FILE = "plan.parquet"
+DOCUMENTS_FILE = "documents.parquet"
 REJECTS_FILE = "rejects.parquet"
 # Documents in a part: what a crash costs at most, for each worker.
 PART_DOCUMENTS = 64
+# Objects that one task fetches, parses and chunks at once.
+PREPARE_DOCUMENTS = 8
 # Fetching waits for the store, not for the processor.
 _FETCH_THREADS = 8
 _FETCH_ATTEMPTS = 3
 # Search on the same host comes first.
 _NICENESS = 10
 
-_PASSAGE = pa.struct([f for f in chunk_schema() if f.name not in {"document", VECTOR_COLUMN}])
-_PREPARED = pa.schema(
+_PASSAGE = pa.struct([field for field in part_schema() if field.name in passage_columns()])
+PENDING_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("version", pa.string()),
         ("etag", pa.string()),
         ("bytes", pa.int64()),
+        # The part that holds an earlier version of the document, and the content by which to find it there.
+        ("earlier_part", pa.string()),
+        ("earlier_content", pa.string()),
+    ]
+)
+_PREPARED = pa.schema(
+    [
+        *PENDING_SCHEMA,
         ("content", pa.string()),
-        ("tokens", pa.int64()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("is_held", pa.bool_()),
         ("passages", pa.list_(_PASSAGE)),
+        ("tokens", pa.list_(pa.int64())),
     ]
 )
 OUTCOME_SCHEMA = pa.schema(
     [
-        ("key", pa.string()),
-        ("version", pa.string()),
-        ("bytes", pa.int64()),
-        ("chunks", pa.int64()),
-        ("tokens", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
+        *CATALOG_SCHEMA,
+        ("is_held", pa.bool_()),
         ("seconds", pa.float64()),
+        ("part_bytes", pa.int64()),
     ]
 )
+_PENDING = """
+    select plan.key, plan.version, plan.etag, plan.bytes,
+        coalesce(earlier.part, '') as earlier_part, coalesce(earlier.content, '') as earlier_content
+    from plan anti join done using (key, etag) left join (
+        select key, max(part) as part, arg_max(content, part) as content from known where part <> '' group by key
+    ) as earlier using (key)
+    where plan.action = 'embed'
+"""
+# What the plan had for reuse, and what has been found since: `known` prefers the newest part of a document.
+_DOCUMENTS = """
+    select key, version, etag, bytes, modified, action, content, chunks, tokens, part
+    from plan where action in ('reuse', 'withhold')
+    union all
+    select plan.key, plan.version, plan.etag, plan.bytes, plan.modified,
+        case when starts_with(found.part, '{release}') then 'embed' else 'reuse' end as action,
+        found.content, found.chunks, found.tokens, found.part
+    from plan join found using (key, etag) where plan.action = 'embed' and found.part <> ''
+"""
+_REJECTS = """
+    select key, version, 'plan' as stage, reason, detail, bytes from plan where action = 'reject'
+    union all
+    select plan.key, plan.version, 'embed' as stage, found.reason, found.detail, plan.bytes
+    from plan join found using (key, etag) where plan.action = 'embed' and found.part = ''
+    union all
+    select key, version, 'embed' as stage, reason, detail, bytes from passing
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,21 +124,75 @@ class EmbedTask:
 
     corpus: Corpus
     model: Model
-    source: S3Connection
+    precision: Precision
+    store: ObjectStore
     state_bucket: str
     release: str
     space: str
     threads: int
 
+    @property
+    def parts(self) -> EmbeddingStore:
+        return EmbeddingStore(self.store, self.state_bucket, self.corpus.name, self.space)
 
-def prepare_documents(documents: pa.Table, task: EmbedTask) -> pa.Table:
-    """Fetch, parse and chunk some planned objects; a document that cannot be becomes a row with its reason."""
+
+@dataclass(slots=True)
+class Work:
+    """What one attempt at embedding has to read, in blocks, and the contents that need no embedding once read.
+
+    `held` are the first 64 bits of each content hash, sorted: what looks held is looked up in full afterwards.
+    """
+
+    pending: list[pa.Table]
+    held: np.ndarray
+
+    def without_held(self, keys: set[str]) -> Work:
+        """Return the work on some of the documents again, this time taking nothing for held."""
+        wanted = pa.array(sorted(keys), pa.string())
+        blocks = [block.filter(pc.is_in(block.column("key"), wanted)) for block in self.pending] if keys else []
+        return Work(pending=[block for block in blocks if block.num_rows], held=self.held[:0])
+
+
+def embed_documents(
+    files: ReleaseFiles, parts: EmbeddingStore, run: Callable[[Work], list[dict[str, Any]]], *, rebuild: bool
+) -> dict[str, Any]:
+    """Embed what the plan asks for and draw up the release's documents; `run` takes work through the chain.
+
+    Raises NoDocumentIndexed if there is nothing to go on with.
+    """
+    work = begin_embedding(files, parts, rebuild=rebuild)
+    started = time.monotonic()
+    outcomes: list[dict[str, Any]] = []
+    while work.pending:
+        found = run(work)
+        outcomes += found
+        work = work.without_held(recognise(parts, files.release, found))
+    return finish_embedding(files, parts, outcomes, rebuild=rebuild, seconds=time.monotonic() - started)
+
+
+def begin_embedding(files: ReleaseFiles, parts: EmbeddingStore, *, rebuild: bool) -> Work:
+    """Return what the plan wants read and nobody has read since: not this release before it died, nor another run.
+
+    A rebuild takes nothing but what it has embedded itself.
+    """
+    with Tables() as tables:
+        tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
+        parts.add_catalog(tables, "known", release=files.release if rebuild else "")
+        tables.define("done", "select key, etag from known")
+        pending = [block for batch in tables.batches(_PENDING, PENDING_SCHEMA) for block in _blocks(batch)]
+        return Work(pending=pending, held=_held_contents(tables))
+
+
+def prepare_documents(documents: pa.Table, task: EmbedTask, held: np.ndarray) -> pa.Table:
+    """Fetch some planned objects; parse and chunk those whose content is not held.
+
+    A document that cannot be becomes a row with its reason.
+    """
     chunker = _chunker(task.corpus.chunks, task.model)
-    store = ObjectStore(task.source)
     with ThreadPoolExecutor(_FETCH_THREADS) as pool:
         rows = documents.to_pylist()
-        contents = pool.map(lambda row: _fetch(store, task.corpus.source.bucket, row), rows)
-        prepared = [_prepare(row, data, chunker) for row, data in zip(rows, contents, strict=True)]
+        contents = pool.map(lambda row: _fetch(task.store, task.corpus.source.bucket, row), rows)
+        prepared = [_prepare(row, data, chunker, held) for row, data in zip(rows, contents, strict=True)]
     return pa.Table.from_pylist(prepared, schema=_PREPARED)
 
 
@@ -95,56 +202,181 @@ class PartWriter:
     def __init__(self, task: EmbedTask) -> None:
         os.nice(_NICENESS)
         self._task = task
-        self._embedder = load_embedder(task.corpus.embedding, task.model, threads=task.threads)
-        self._parts = EmbeddingStore(ObjectStore(task.source), task.state_bucket, task.corpus.name, task.space)
+        self._parts = task.parts
+        self._embedder = load_embedder(task.model, task.precision, threads=task.threads)
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         started = time.monotonic()
         rows = documents.to_pylist()
-        embedded = [row for row in rows if not row["reason"]]
-        if embedded:
-            name = f"{self._task.release}-{uuid.uuid4().hex[:12]}"
-            self._parts.write_part(name, self._chunks(embedded), [_catalog_row(row) for row in embedded])
+        name = f"{self._task.release}-{uuid.uuid4().hex[:12]}"
+        read = [row for row in rows if not row["reason"] and not row["is_held"]]
+        vectors = self._vectors(read)
+        findings = _findings(rows, name, vectors)
+        size = self._write(name, read, vectors, [row for row in findings if _is_lasting(row)])
         seconds = (time.monotonic() - started) / len(rows)
-        return pa.Table.from_pylist([_outcome(row, seconds) for row in rows], schema=OUTCOME_SCHEMA)
+        outcomes = [
+            {**finding, "is_held": row["is_held"], "seconds": seconds, "part_bytes": size / len(rows)}
+            for row, finding in zip(rows, findings, strict=True)
+        ]
+        return pa.Table.from_pylist(outcomes, schema=OUTCOME_SCHEMA)
 
-    def _chunks(self, documents: list[dict[str, Any]]) -> pa.Table:
-        passages = [{**passage, "document": row["key"]} for row in documents for passage in row["passages"]]
+    def _vectors(self, documents: list[dict[str, Any]]) -> Vectors:
+        """Embed each text once, and none that an earlier version of its document has embedded already."""
+        earlier = earlier_vectors(self._parts, documents)
+        new = {text: None for row in documents for text in _texts(row) if text not in earlier[row["key"]]}
         prompt = self._task.corpus.embedding.passage_prompt
-        vectors = self._embedder.embed([prompt + passage["text"] for passage in passages])
-        table = pa.Table.from_pylist(
-            passages, schema=chunk_schema().remove(chunk_schema().get_field_index(VECTOR_COLUMN))
-        )
-        return table.append_column(chunk_schema().field(VECTOR_COLUMN), _vector_column(vectors)).select(
-            chunk_schema().names
-        )
+        fresh = dict(zip(new, self._embedder.embed([prompt + text for text in new]), strict=True)) if new else {}
+        return Vectors(earlier=earlier, fresh=fresh)
+
+    def _write(
+        self,
+        name: str,
+        documents: list[dict[str, Any]],
+        vectors: Vectors,
+        findings: list[dict[str, Any]],
+    ) -> int:
+        if documents:
+            return self._parts.write_part(name, _stored(documents, vectors), findings)
+        if findings:
+            self._parts.record(name, findings)
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """The vectors of some documents: by key and text what an earlier version had, by text what was computed now."""
+
+    earlier: dict[str, dict[str, np.ndarray]]
+    fresh: dict[str, np.ndarray]
+
+    def of(self, key: str, text: str) -> np.ndarray:
+        found = self.earlier[key].get(text)
+        return self.fresh[text] if found is None else found
+
+
+def earlier_vectors(parts: EmbeddingStore, documents: list[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
+    """Return, by key, the vectors of the texts that an earlier version of each document holds; none if it is gone."""
+    found: dict[str, dict[str, np.ndarray]] = {row["key"]: {} for row in documents}
+    by_part: dict[str, list[dict[str, Any]]] = {}
+    for row in documents:
+        if row["earlier_part"]:
+            by_part.setdefault(row["earlier_part"], []).append(row)
+    for part, rows in by_part.items():
+        with suppress(FileMissing):
+            for batch in parts.read_part(part):
+                for row in rows:
+                    mine = batch.filter(pc.equal(batch.column("content"), row["earlier_content"]))
+                    texts = mine.column("text").to_pylist()
+                    found[row["key"]] |= dict(zip(texts, mine.column(VECTOR_COLUMN).to_numpy(False), strict=True))
+    return found
 
 
 def finish_embedding(
-    files: ReleaseFiles, task: EmbedTask, outcomes: list[dict[str, Any]], *, seconds: float
+    files: ReleaseFiles, parts: EmbeddingStore, outcomes: list[dict[str, Any]], *, rebuild: bool, seconds: float
 ) -> dict[str, Any]:
-    """Write the rejects and return what the release's parts hold, those of earlier attempts too.
+    """Write the release's documents and rejects, and return what it came to, earlier attempts included.
 
     Raises NoDocumentIndexed if there is nothing to go on with.
     """
-    rejects = [{**row, "stage": "embed"} for row in outcomes if row["reason"]]
-    table = pa.Table.from_pylist([{k: row[k] for k in REJECT_SCHEMA.names} for row in rejects], schema=REJECT_SCHEMA)
-    files.write_table(REJECTS_FILE, REJECT_SCHEMA, table.to_batches())
-    documents = EmbeddingStore(files.store, files.bucket, files.corpus_name, task.space).documents(files.release)
-    if not documents:
-        raise NoDocumentIndexed(len(rejects), f"{rejects[0]['key']}: {rejects[0]['reason']} ({rejects[0]['detail']})")
-    tokens = sum(row["tokens"] for row in outcomes if not row["reason"])
+    parts.merge_catalog(files.release)
+    passing = [row for row in outcomes if row["reason"] and not _is_lasting(row)]
+    with Tables() as tables:
+        tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
+        parts.add_catalog(tables, "found", release=files.release if rebuild else "")
+        tables.add_rows("passing", pa.Table.from_pylist(passing, schema=OUTCOME_SCHEMA).to_batches(), OUTCOME_SCHEMA)
+        documents = tables.batches(_DOCUMENTS.format(release=files.release), DOCUMENT_SCHEMA)
+        files.write_table(DOCUMENTS_FILE, DOCUMENT_SCHEMA, documents)
+        files.write_table(REJECTS_FILE, REJECT_SCHEMA, tables.batches(_REJECTS, REJECT_SCHEMA))
+        tables.add("documents", files.store, files.bucket, [files.key(DOCUMENTS_FILE)], DOCUMENT_SCHEMA)
+        tables.add("rejects", files.store, files.bucket, [files.key(REJECTS_FILE)], REJECT_SCHEMA)
+        report = _totals(tables, files.release)
+    tokens = sum(row["embedded_tokens"] for row in outcomes)
     return {
-        "space": task.space,
-        "documents": len(documents),
-        "rejected": len(rejects),
-        "rejected_by_reason": _count([row["reason"] for row in rejects]),
-        "chunks": _sum(documents, "chunks"),
-        "tokens": _sum(documents, "tokens"),
-        "documents_embedded_now": len(outcomes) - len(rejects),
+        **report,
+        "bytes": round(sum(row["part_bytes"] for row in outcomes)),
         "tokens_a_second": round(tokens / seconds, 1) if seconds else 0,
         "embedding_seconds": round(sum(row["seconds"] for row in outcomes), 3),
     }
+
+
+def recognise(parts: EmbeddingStore, release: str, outcomes: list[dict[str, Any]]) -> set[str]:
+    """Record the documents whose content is held under another key, and return the keys of those that it is not.
+
+    A content is taken for held by 64 bits of its hash; here all of it decides.
+    """
+    claimed = [row for row in outcomes if row["is_held"]]
+    if not claimed:
+        return set()
+    with Tables() as tables:
+        parts.add_catalog(tables, "known")
+        tables.add_rows("claimed", pa.Table.from_pylist(claimed, schema=OUTCOME_SCHEMA).to_batches(), OUTCOME_SCHEMA)
+        rows = tables.rows(_RECOGNISED)
+    parts.record(f"{release}-{uuid.uuid4().hex[:12]}", rows)
+    return {row["key"] for row in claimed} - {row["key"] for row in rows}
+
+
+_RECOGNISED = """
+    select claimed.key, claimed.version, claimed.etag, claimed.bytes, content, held.chunks, held.tokens, held.part,
+        '' as reason, '' as detail, 0 as embedded, 0 as embedded_tokens
+    from claimed join (
+        select content, max(part) as part, arg_max(chunks, part) as chunks, arg_max(tokens, part) as tokens
+        from known where part <> '' group by content
+    ) as held using (content)
+"""
+
+
+def _totals(tables: Tables, release: str) -> dict[str, Any]:
+    documents = tables.row(
+        "select count(*) as documents, count(*) filter (action = 'reuse') as reused, "
+        "count(*) filter (action = 'embed') as embedded, count(*) filter (action = 'withhold') as withheld, "
+        "sum(chunks)::bigint as chunks, sum(tokens)::bigint as tokens from documents"
+    )
+    mine = tables.row(
+        "select sum(embedded)::bigint as chunks_embedded, sum(embedded_tokens)::bigint as tokens_embedded, "
+        f"sum(bytes)::bigint as bytes_embedded from found where starts_with(part, '{release}') and embedded > 0"
+    )
+    reasons = tables.rows("select reason, count(*) as documents from rejects group by reason order by reason")
+    if not documents["documents"]:
+        first = tables.rows("select key, reason, detail from rejects order by key limit 1")[0]
+        rejected = sum(row["documents"] for row in reasons)
+        raise NoDocumentIndexed(rejected, f"{first['key']}: {first['reason']} ({first['detail']})")
+    return {
+        **documents,
+        **mine,
+        "chunks_reused": documents["chunks"] - mine["chunks_embedded"],
+        "rejected": sum(row["documents"] for row in reasons),
+        "rejected_by_reason": {row["reason"]: row["documents"] for row in reasons},
+    }
+
+
+def _held_contents(tables: Tables) -> np.ndarray:
+    import numpy as np
+
+    # As text, because the sixteen digits of an unsigned number do not fit the database's own integers.
+    query = "select distinct content[1:16] as beginning from known where part <> ''"
+    batches = tables.batches(query, pa.schema([("beginning", pa.string())]))
+    found = [_beginnings(batch.column(0).to_pylist()) for batch in batches]
+    return np.sort(np.concatenate([np.empty(0, "uint64"), *found]))
+
+
+def _beginnings(contents: list[str]) -> np.ndarray:
+    import numpy as np
+
+    return np.array([int(content[:16], 16) for content in contents], "uint64")
+
+
+def _is_in(content: str, held: np.ndarray) -> bool:
+    import numpy as np
+
+    beginning = _beginnings([content])[0]
+    place = int(np.searchsorted(held, beginning))
+    return bool(place < len(held) and held[place] == beginning)
+
+
+def _blocks(batch: pa.RecordBatch) -> Iterator[pa.Table]:
+    """Cut a batch into what one task prepares."""
+    starts = range(0, batch.num_rows, PREPARE_DOCUMENTS)
+    return (pa.Table.from_batches([batch.slice(start, PREPARE_DOCUMENTS)]) for start in starts)
 
 
 def _fetch(store: ObjectStore, bucket: str, row: dict[str, Any]) -> bytes | Rejected:
@@ -164,24 +396,19 @@ def _read_patiently(store: ObjectStore, bucket: str, row: dict[str, Any]) -> byt
     return store.read(bucket, row["key"], version=row["version"], etag=row["etag"])
 
 
-def _prepare(row: dict[str, Any], data: bytes | Rejected, chunker: Chunker) -> dict[str, Any]:
-    facts = {name: row[name] for name in ("key", "version", "etag", "bytes")}
+def _prepare(row: dict[str, Any], data: bytes | Rejected, chunker: Chunker, held: np.ndarray) -> dict[str, Any]:
+    nothing = {"content": "", "reason": "", "detail": "", "is_held": False, "passages": [], "tokens": []}
     try:
         if isinstance(data, Rejected):
             raise data
-        passages = chunker.chunk_document(row["key"], parse_document(row["key"], data))
+        content = content_hash(data, suffix_of(row["key"]))
+        if _is_in(content, held):
+            return {**row, **nothing, "content": content, "is_held": True}
+        passages = chunker.chunk_document(parse_document(row["key"], data))
     except Rejected as rejected:
-        nothing = {"content": "", "tokens": 0, "passages": []}
-        return {**facts, **nothing, "reason": rejected.reason, "detail": rejected.detail}
-    tokens = chunker.count_tokens([passage.text for passage in passages])
-    return {
-        **facts,
-        "content": content_hash(data),
-        "tokens": tokens,
-        "reason": "",
-        "detail": "",
-        "passages": [asdict(passage) for passage in passages],
-    }
+        return {**row, **nothing, "reason": rejected.reason, "detail": rejected.detail}
+    facts = {"passages": [asdict(passage) for passage in passages], "tokens": chunker.count_tokens(passages)}
+    return {**row, **nothing, "content": content, **facts}
 
 
 @lru_cache(maxsize=2)
@@ -189,27 +416,60 @@ def _chunker(policy: Chunks, model: Model) -> Chunker:
     return Chunker(policy, model.tokenizer_file)
 
 
-def _catalog_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **{name: row[name] for name in ("key", "version", "etag", "content", "tokens")},
-        "chunks": len(row["passages"]),
-    }
+def _texts(row: dict[str, Any]) -> list[str]:
+    return [passage["text"] for passage in row["passages"]]
 
 
-def _outcome(row: dict[str, Any], seconds: float) -> dict[str, Any]:
-    kept = {name: row[name] for name in ("key", "version", "bytes", "tokens", "reason", "detail")}
-    return {**kept, "chunks": len(row["passages"]), "seconds": seconds}
+def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors) -> list[dict[str, Any]]:
+    """Return what the catalog is to know of each document; a text that several share is counted for the first."""
+    kept = ("key", "version", "etag", "bytes", "content", "reason", "detail")
+    uncounted = set(vectors.fresh)
+    findings = []
+    for row in rows:
+        computed = [tokens for text, tokens in zip(_texts(row), row["tokens"], strict=True) if _take(uncounted, text)]
+        findings.append(
+            {
+                **{name: row[name] for name in kept},
+                "chunks": len(row["passages"]),
+                "tokens": sum(row["tokens"]),
+                "part": part if row["passages"] else "",
+                "embedded": len(computed),
+                "embedded_tokens": sum(computed),
+            }
+        )
+    return findings
 
 
-def _vector_column(vectors: Any) -> pa.Array:
+def _take(texts: set[str], text: str) -> bool:
+    was_there = text in texts
+    texts.discard(text)
+    return was_there
+
+
+def _is_lasting(finding: dict[str, Any]) -> bool:
+    """Return whether what was found about a document stays so as long as it is the same."""
+    return bool(finding["part"]) or finding["reason"] in LASTING_REASONS
+
+
+def _stored(documents: list[dict[str, Any]], vectors: Vectors) -> pa.Table:
+    """Return the rows of a part: each content once, however many keys have it."""
+    import numpy as np
+
+    rows, matrix = [], []
+    for document in {row["content"]: row for row in documents}.values():
+        seen: Counter[str] = Counter()
+        for passage in document["passages"]:
+            text = passage["text"]
+            rows.append({**passage, "content": document["content"], "occurrence": seen[text]})
+            matrix.append(vectors.of(document["key"], text))
+            seen[text] += 1
+    plain = part_schema().remove(part_schema().get_field_index(VECTOR_COLUMN))
+    column = _vector_column(np.asarray(matrix, "float32"))
+    table = pa.Table.from_pylist(rows, schema=plain).append_column(part_schema().field(VECTOR_COLUMN), column)
+    return table.select(part_schema().names)
+
+
+def _vector_column(vectors: np.ndarray) -> pa.Array:
     count, dimension = vectors.shape
     offsets = pa.array(range(0, (count + 1) * dimension, dimension), pa.int32())
     return pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel(), pa.float32()))
-
-
-def _count(values: list[str]) -> dict[str, int]:
-    return {value: values.count(value) for value in sorted(set(values))}
-
-
-def _sum(documents: dict[str, dict[str, Any]], column: str) -> int:
-    return sum(int(row[column]) for row in documents.values())

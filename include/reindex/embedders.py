@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from reindex.errors import ModelMissing, SettingsError
-from reindex.naming import space_fingerprint
 from reindex.parse import PARSER_VERSION
-from reindex.settings import Corpus, Embedding
+from reindex.settings import Corpus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,8 +73,8 @@ def check_window(corpus: Corpus, model: Model) -> None:
         raise SettingsError(f"corpus {corpus.name}", "chunks.max_tokens", problem)
 
 
-def load_embedder(embedding: Embedding, model: Model, *, threads: int) -> Embedder:
-    return EMBEDDERS[ENGINE](model, resolve_precision(embedding.precision), threads)
+def load_embedder(model: Model, precision: Precision, *, threads: int) -> Embedder:
+    return EMBEDDERS[ENGINE](model, precision, threads)
 
 
 def resolve_precision(precision: str) -> Precision:
@@ -88,19 +87,20 @@ def resolve_precision(precision: str) -> Precision:
     return "float32" if precision == "float32" else "bfloat16"
 
 
-def embedding_space(corpus: Corpus, model: Model) -> str:
-    """Return the fingerprint of everything that decides a vector of this corpus on this machine."""
-    return space_fingerprint(
-        {
-            "model": model.digest,
-            "prompt": corpus.embedding.passage_prompt,
-            "precision": resolve_precision(corpus.embedding.precision),
-            "dimension": str(model.dimension),
-            "max_tokens": str(corpus.chunks.max_tokens),
-            "overlap_tokens": str(corpus.chunks.overlap_tokens),
-            "parser": PARSER_VERSION,
-        }
-    )
+def space_facts(corpus: Corpus, model: Model, precision: Precision) -> dict[str, str]:
+    """Return everything that decides a vector of this corpus: what the fingerprint of its embedding space covers.
+
+    Not the query prompt: it decides no vector that is stored.
+    """
+    return {
+        "model": model.digest,
+        "prompt": corpus.embedding.passage_prompt,
+        "precision": precision,
+        "dimension": str(model.dimension),
+        "max_tokens": str(corpus.chunks.max_tokens),
+        "overlap_tokens": str(corpus.chunks.overlap_tokens),
+        "parser": PARSER_VERSION,
+    }
 
 
 class SentenceTransformerEmbedder:

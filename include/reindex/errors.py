@@ -16,15 +16,18 @@ ReindexError
     ├── InvalidCorpusName       a name that could not be a Milvus name
     ├── AccessRefused           wrong credentials
     ├── BucketMissing           the bucket is not there
+    ├── FileMissing             a file of the state bucket that others speak of is gone
     ├── NothingToIndex          no object matches the corpus
     ├── NoDocumentIndexed       every document was rejected
     ├── ModelMissing            the embedding model cannot be had
     ├── UnsupportedServer       a Milvus version without a row in the capability table
     ├── SchemaMismatch          readers of the alias would break
+    ├── DoesNotFit              Milvus has not the memory for another release
     ├── CollectionIsLive        an alias names the collection that was to be dropped
     ├── AliasTaken              the alias's name belongs to a collection
     ├── InvalidRow              a row that Milvus would swallow silently
     ├── LedgerMismatch          a count does not agree
+    ├── TooManyDeleted          deletions cannot be withheld, and nobody has allowed so many
     ├── TooManyRejects          more documents rejected than the corpus allows
     ├── RecallTooLow            the index misses too many true neighbours
     ├── NotVerified             a release that nobody measured, or that changed since
@@ -194,6 +197,15 @@ class BucketMissing(TerminalError):
         return f"there is no bucket {self.bucket!r} at {self.address}; create it or correct source.bucket"
 
 
+class FileMissing(TerminalError):
+    def __init__(self, bucket: str, key: str) -> None:
+        super().__init__(bucket, key)
+        self.bucket, self.key = bucket, key
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key} is gone, though it is still spoken of; start a new run"
+
+
 class NothingToIndex(TerminalError):
     def __init__(self, bucket: str, prefix: str) -> None:
         super().__init__(bucket, prefix)
@@ -248,6 +260,21 @@ class SchemaMismatch(TerminalError):
         )
 
 
+class DoesNotFit(TerminalError):
+    def __init__(self, needed_bytes: int, used_bytes: int, limit_bytes: int, usable_share: float) -> None:
+        super().__init__(needed_bytes, used_bytes, limit_bytes, usable_share)
+        self.needed_bytes, self.used_bytes = needed_bytes, used_bytes
+        self.limit_bytes, self.usable_share = limit_bytes, usable_share
+
+    def __str__(self) -> str:
+        return (
+            f"the new release needs {_gib(self.needed_bytes)} of Milvus's memory beside the {_gib(self.used_bytes)} in "
+            f"use, and Milvus loads nothing above {self.usable_share:.0%} of its {_gib(self.limit_bytes)}; nothing was "
+            "spent: give it more (and raise REINDEX_MILVUS_MEMORY_BYTES, where that is set), build a smaller index "
+            "(index in the corpus file), or keep fewer releases in memory (retention.grace_minutes)"
+        )
+
+
 class CollectionIsLive(TerminalError):
     def __init__(self, collection: str, aliases: list[str]) -> None:
         super().__init__(collection, aliases)
@@ -286,6 +313,19 @@ class LedgerMismatch(TerminalError):
 
     def __str__(self) -> str:
         return f"the ledger does not add up: {'; '.join(self.problems)}; nothing was promoted"
+
+
+class TooManyDeleted(TerminalError):
+    def __init__(self, deleted: int, live: int, ceiling: float) -> None:
+        super().__init__(deleted, live, ceiling)
+        self.deleted, self.live, self.ceiling = deleted, live, ceiling
+
+    def __str__(self) -> str:
+        return (
+            f"{self.deleted} of {self.live} live documents are no longer listed, more than gate.max_deleted_share "
+            f"{self.ceiling:g} allows, and they cannot be kept: the embedding space has changed, and what is deleted "
+            f"cannot be embedded again; put them back, or allow it with --max-deleted {self.deleted}"
+        )
 
 
 class TooManyRejects(TerminalError):
@@ -457,6 +497,10 @@ class ProgramFailed(TerminalError):
 
     def __str__(self) -> str:
         return f"{self.program} did not come up within {self.seconds:.0f} s: {self.last_line}; see {self.log}"
+
+
+def _gib(amount: int) -> str:
+    return f"{amount / 2**30:,.2f} GiB"
 
 
 def _leaves(root: type[ReindexError]) -> dict[str, type[ReindexError]]:

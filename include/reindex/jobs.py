@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -22,24 +23,24 @@ from reindex.assemble import assemble_import
 from reindex.embed import (
     OUTCOME_SCHEMA,
     PART_DOCUMENTS,
+    PREPARE_DOCUMENTS,
     EmbedTask,
     PartWriter,
-    finish_embedding,
+    Work,
+    embed_documents,
     prepare_documents,
 )
-from reindex.embedders import embedding_space, find_model, load_embedder
+from reindex.embedders import find_model, load_embedder
 from reindex.errors import JobFailed, ReindexError, Stalled, TerminalError
 from reindex.index import ReadinessBarrier
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
-from reindex.records import Action
 from reindex.releases import ReleaseFiles, run_stage
 from reindex.settings import (
     Corpus,
     MilvusConnection,
-    S3Connection,
     milvus_connection,
     s3_connection,
     state_bucket,
@@ -50,6 +51,7 @@ from reindex.verify import (
     choose_queries,
     draw_ledger,
     judge,
+    keep_queries,
     measure_recall,
     merge_nearest,
     nearest_in_file,
@@ -57,8 +59,6 @@ from reindex.verify import (
 )
 
 _LOG = logging.getLogger("reindex")
-# Objects that one task fetches, parses and chunks at once.
-_PREPARE_DOCUMENTS = 8
 # Less than a whole one: a machine with a single processor must still prepare documents beside it.
 _WRITER_CPUS = 0.75
 _LOAD_SECONDS = 600.0
@@ -68,49 +68,57 @@ _PREPARE_CPUS = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What every job is given: the release's files and settings, and where the servers are."""
+    """What every job is given: the release's files and settings, and where Milvus is."""
 
     files: ReleaseFiles
     corpus: Corpus
-    s3: S3Connection
     milvus: MilvusConnection
 
 
 def embed(job: Job) -> dict[str, Any]:
-    """Fetch, parse, chunk, embed and write what the plan asks for and no part of the release holds yet."""
+    """Fetch, parse, chunk, embed and write what the plan asks for and the embedding space does not hold yet."""
+    plan = job.files.needed_report("plan")
+    report = embed_documents(job.files, _parts(job), partial(_run_chain, job, plan), rebuild=plan["rebuild"])
+    return {"space": plan["space"], **report}
+
+
+def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any]]:
+    """Take documents through the chain: plan rows, fetch, parse, chunk, embed, write part. Return what came out."""
     ray = _connected_ray()
     processors = int(ray.cluster_resources()["CPU"])
     # One processor stays free for what feeds the writers: without it nothing moves (ray-project/ray#44687).
     writers = max(1, processors - 1)
-    task = _embed_task(job, threads=max(1, processors // writers))
-    pending = _pending(job, task)
-    started = time.monotonic()
-    outcomes: list[dict[str, Any]] = []
-    if pending:
-        dataset = (
-            ray.data.from_arrow(pending)
-            .map_batches(
-                prepare_documents,
-                fn_args=(task,),
-                batch_size=_PREPARE_DOCUMENTS,
-                batch_format="pyarrow",
-                num_cpus=_PREPARE_CPUS,
-            )
-            .map_batches(
-                PartWriter,
-                fn_constructor_args=(task,),
-                compute=ray.data.ActorPoolStrategy(size=writers),
-                batch_size=PART_DOCUMENTS,
-                batch_format="pyarrow",
-                num_cpus=_WRITER_CPUS,
-            )
+    task = _embed_task(job, plan, threads=max(1, processors // writers))
+    dataset = (
+        ray.data.from_arrow(work.pending)
+        .map_batches(
+            _prepare,
+            fn_args=(task, ray.put(work.held)),
+            batch_size=PREPARE_DOCUMENTS,
+            batch_format="pyarrow",
+            num_cpus=_PREPARE_CPUS,
         )
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            outcomes += batch.cast(OUTCOME_SCHEMA).to_pylist()
-            job.files.show_progress(
-                "embed", {"documents": len(outcomes), "rows": sum(row["chunks"] for row in outcomes)}
-            )
-    return finish_embedding(job.files, task, outcomes, seconds=time.monotonic() - started)
+        .map_batches(
+            PartWriter,
+            fn_constructor_args=(task,),
+            compute=ray.data.ActorPoolStrategy(size=writers),
+            batch_size=PART_DOCUMENTS,
+            batch_format="pyarrow",
+            num_cpus=_WRITER_CPUS,
+        )
+    )
+    outcomes: list[dict[str, Any]] = []
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        outcomes += batch.cast(OUTCOME_SCHEMA).to_pylist()
+        job.files.show_progress("embed", {"documents": len(outcomes), "rows": sum(row["chunks"] for row in outcomes)})
+    return outcomes
+
+
+def _prepare(documents: pa.Table, task: EmbedTask, held: Any) -> pa.Table:
+    # The contents are shared by all tasks of a node, not copied to each.
+    import ray
+
+    return prepare_documents(documents, task, ray.get(held) if isinstance(held, ray.ObjectRef) else held)
 
 
 def assemble(job: Job) -> dict[str, Any]:
@@ -149,9 +157,10 @@ def _verify(job: Job, store: MilvusStore, collection: str) -> dict[str, Any]:
         job.files.show_progress("verify", {"files": len(found)})
     nearest = merge_nearest(found, gate.k)
     recall = measure_recall(nearest, returned, k=gate.k, confidence=gate.confidence)
+    keep_queries(job.files, queries, nearest, k=gate.k)
     ledger = draw_ledger(
         job.files,
-        _parts(job).documents(job.files.release),
+        nearest.filed,
         file_rows=nearest.rows,
         collection_rows=store.count_rows(collection),
         distinct_ids=store.count_distinct_ids(collection),
@@ -165,7 +174,7 @@ def _connected_ray() -> Any:
     """Return Ray, connected to the cluster that runs this job; only the stages that spread work wait for it."""
     import ray
 
-    ray.init()
+    ray.init(ignore_reinit_error=True)
     return ray
 
 
@@ -191,38 +200,26 @@ def _query_vectors(job: Job, import_files: list[str]) -> Any:
     batches = chain.from_iterable(job.files.store.read_batches(job.files.bucket, file) for file in import_files)
     passages = ((row["id"], row["text"]) for batch in batches for row in batch.select(["id", "text"]).to_pylist())
     embedding = job.corpus.embedding
-    embedder = load_embedder(embedding, find_model(embedding.model), threads=os.cpu_count() or 1)
+    precision = job.files.needed_report("plan")["precision"]
+    embedder = load_embedder(find_model(embedding.model), precision, threads=os.cpu_count() or 1)
     return embedder.embed([embedding.query_prompt + text for text in choose_queries(passages)])
 
 
-def _embed_task(job: Job, *, threads: int) -> EmbedTask:
-    model = find_model(job.corpus.embedding.model)
+def _embed_task(job: Job, plan: dict[str, Any], *, threads: int) -> EmbedTask:
     return EmbedTask(
         corpus=job.corpus,
-        model=model,
-        source=job.s3,
+        model=find_model(job.corpus.embedding.model),
+        precision=plan["precision"],
+        store=job.files.store,
         state_bucket=job.files.bucket,
         release=job.files.release,
-        space=embedding_space(job.corpus, model),
+        space=plan["space"],
         threads=threads,
     )
 
 
-def _pending(job: Job, task: EmbedTask) -> list[pa.Table]:
-    """Return what is still to be embedded, in blocks: what an earlier attempt completed is not done again."""
-    done = EmbeddingStore(job.files.store, job.files.bucket, job.corpus.name, task.space).documents(job.files.release)
-    rows = [
-        row
-        for batch in job.files.read_batches("plan.parquet")
-        for row in batch.to_pylist()
-        if row["action"] == Action.EMBED and row["key"] not in done
-    ]
-    blocks = [rows[start : start + _PREPARE_DOCUMENTS] for start in range(0, len(rows), _PREPARE_DOCUMENTS)]
-    return [pa.Table.from_pylist(block) for block in blocks]
-
-
 def _parts(job: Job) -> EmbeddingStore:
-    space = job.files.needed_report("embed")["space"]
+    space = job.files.needed_report("plan")["space"]
     return EmbeddingStore(job.files.store, job.files.bucket, job.corpus.name, space)
 
 
@@ -237,9 +234,8 @@ def main() -> int:
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--release", required=True)
     asked = parser.parse_args()
-    s3 = s3_connection(os.environ)
-    files = ReleaseFiles(ObjectStore(s3), state_bucket(os.environ), asked.corpus, asked.release)
-    job = Job(files=files, corpus=files.corpus(), s3=s3, milvus=milvus_connection(os.environ))
+    files = ReleaseFiles(ObjectStore(s3_connection(os.environ)), state_bucket(os.environ), asked.corpus, asked.release)
+    job = Job(files=files, corpus=files.corpus(), milvus=milvus_connection(os.environ))
     try:
         report = run_stage(files, asked.stage, lambda: _own_errors(asked.stage, JOBS[asked.stage], job))
     except ReindexError:

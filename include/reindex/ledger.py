@@ -11,15 +11,21 @@ from reindex.errors import LedgerMismatch
 class Ledger:
     """Documents first, then rows from the parts to the collection.
 
-    `unaccounted` are keys listed but neither embedded nor rejected, `unlisted` the opposite;
-    `short_files` are import files whose imported rows differ from the rows they hold.
+    A listed document is reused, embedded or rejected; a withheld one is indexed though it is no longer listed.
+    `unaccounted` are keys listed and none of these, `unlisted` the opposite, `doubled` both indexed and rejected;
+    `misfits` are documents whose rows in the import files are not the chunks of their part, `short_files` import files
+    whose imported rows are not the rows they hold.
     """
 
     listed: int
+    reused: int
     embedded: int
     rejected: int
+    withheld: int
     unaccounted: tuple[str, ...]
     unlisted: tuple[str, ...]
+    doubled: tuple[str, ...]
+    misfits: tuple[str, ...]
     part_rows: int
     file_rows: int
     imported_rows: int
@@ -36,15 +42,19 @@ def check_ledger(ledger: Ledger) -> None:
 
 
 def _problems(ledger: Ledger) -> list[str]:
-    problems = []
-    if ledger.unaccounted:
-        problems.append(f"neither embedded nor rejected: {_some(ledger.unaccounted)}")
-    if ledger.unlisted:
-        problems.append(f"embedded or rejected but never listed: {_some(ledger.unlisted)}")
-    if ledger.listed != ledger.embedded + ledger.rejected:
-        problems.append(f"{ledger.listed} documents listed, {ledger.embedded} embedded + {ledger.rejected} rejected")
-    if ledger.short_files:
-        problems.append(f"rows lost or doubled on import: {_some(ledger.short_files)}")
+    named = {
+        "neither indexed nor rejected": ledger.unaccounted,
+        "indexed or rejected but never listed": ledger.unlisted,
+        "both indexed and rejected": ledger.doubled,
+        "other rows in the import files than in the parts": ledger.misfits,
+        "rows lost or doubled on import": ledger.short_files,
+    }
+    problems = [f"{problem}: {_some(names)}" for problem, names in named.items() if names]
+    if ledger.listed != ledger.reused + ledger.embedded + ledger.rejected:
+        problems.append(
+            f"{ledger.listed} documents listed, "
+            f"{ledger.reused} reused + {ledger.embedded} embedded + {ledger.rejected} rejected"
+        )
     rows = {
         "rows in parts": ledger.part_rows,
         "in import files": ledger.file_rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any, Self
 
 import grpc
 from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus.client.utils import check_status
+from pymilvus.grpc_gen.milvus_pb2 import GetMetricsRequest
 
 from reindex.errors import (
     AccessRefused,
@@ -29,6 +32,7 @@ from reindex.records import (
     ImportState,
     IndexState,
     LoadState,
+    Memory,
     integer_columns,
     text_columns,
 )
@@ -40,6 +44,7 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 _CALL_SECONDS = 20.0
 _CONNECT_SECONDS = 10.0
 _INDEX_NAME = "vector"
+_SYSTEM_INFO = GetMetricsRequest(request=json.dumps({"metric_type": "system_info"}))
 _ID_BATCH = 10_000
 _IMPORT_STATES = {0: "Pending", 1: "Failed", 2: "Started", 5: "Persisted", 6: "Completed", 7: "Failed"}
 
@@ -59,6 +64,17 @@ CAPABILITIES = {
 }
 
 
+def query_memory(metrics: dict[str, Any], *, configured_bytes: int | None) -> Memory | None:
+    """Return the memory of all query nodes together, from the server's `system_info`; None if it names none of them.
+
+    A node's figure is that of its process: of a standalone server, which is one, it covers everything. What is
+    configured wins over the total that the nodes see, which is often a whole machine's.
+    """
+    nodes = [node["infos"]["hardware_infos"] for node in metrics["nodes_info"] if node["infos"]["type"] == "querynode"]
+    limit = configured_bytes or sum(int(node["memory"]) for node in nodes)
+    return Memory(limit_bytes=limit, used_bytes=sum(int(node["memory_usage"]) for node in nodes)) if limit else None
+
+
 def capabilities_of(version: str) -> Capabilities:
     for beginning, capabilities in CAPABILITIES.items():
         if version.removeprefix("v").startswith(beginning):
@@ -70,7 +86,7 @@ class MilvusStore:
     """A `VectorStore` on a Milvus server. One connection of its own; use as a context manager or call `close`."""
 
     def __init__(self, connection: MilvusConnection) -> None:
-        self._address = connection.uri
+        self._address, self._memory_bytes = connection.uri, connection.memory_bytes
         with self._translated():
             self._client = MilvusClient(
                 uri=connection.uri, token=connection.token, timeout=_CONNECT_SECONDS, dedicated=True
@@ -208,6 +224,13 @@ class MilvusStore:
             loaded_segments=len({segment.segment_id for segment in in_memory}),
             loaded_rows=sum({segment.segment_id: segment.num_rows for segment in in_memory}.values()),
         )
+
+    def memory(self) -> Memory | None:
+        handler = self._client._get_connection()  # noqa: SLF001 - the client itself does not ask for metrics
+        with self._translated():
+            answer = handler._stub.GetMetrics(_SYSTEM_INFO, timeout=_CALL_SECONDS)  # noqa: SLF001 - as above
+            check_status(answer.status)
+        return query_memory(json.loads(answer.response), configured_bytes=self._memory_bytes)
 
     def count_rows(self, name: str) -> int:
         with self._translated():

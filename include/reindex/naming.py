@@ -65,8 +65,9 @@ def space_fingerprint(facts: dict[str, str]) -> str:
     return _digest(joined.encode(), size=8)
 
 
-def content_hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def content_hash(data: bytes, suffix: str) -> str:
+    """Return 64 hex digits of a document's content: its bytes, and the suffix that decides how they are read."""
+    return hashlib.sha256(suffix.encode() + b"\x00" + data).hexdigest()
 
 
 def corpus_prefix(corpus: str) -> str:

@@ -31,13 +31,13 @@ class Rejected(ReindexError):
 
 
 def parse_document(key: str, data: bytes) -> ParsedDocument:
-    """Return the document's title and text; raise Rejected with the reason if it has none to give."""
-    suffix = PurePosixPath(key).suffix.lower()
+    """Return the document's text, and its title if it has one; raise Rejected with the reason if it has no text."""
+    suffix = suffix_of(key)
     parser = PARSERS.get(suffix)
     if parser is None:
         raise Rejected(RejectReason.UNSUPPORTED, f"no parser for {suffix or 'a name without a suffix'}")
     try:
-        document = parser(key, data)
+        document = parser(data)
     except (Rejected, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the Rust core is no Exception
@@ -47,32 +47,37 @@ def parse_document(key: str, data: bytes) -> ParsedDocument:
     return document
 
 
-def _text(key: str, data: bytes) -> ParsedDocument:
+def suffix_of(key: str) -> str:
+    """Return what decides the parser of a document; with its bytes, it decides its text."""
+    return PurePosixPath(key).suffix.lower()
+
+
+def _text(data: bytes) -> ParsedDocument:
     result = _extract(data, "text/plain", output_format="plain")
-    return _whole(key, result.content, title="", is_markdown=False)
+    return _whole(result.content, title="", is_markdown=False)
 
 
-def _markdown(key: str, data: bytes) -> ParsedDocument:
+def _markdown(data: bytes) -> ParsedDocument:
     result = _extract(data, "text/markdown", output_format="markdown")
-    return _whole(key, result.content, title=_title(result), is_markdown=True)
+    return _whole(result.content, title=_title(result), is_markdown=True)
 
 
-def _html(key: str, data: bytes) -> ParsedDocument:
+def _html(data: bytes) -> ParsedDocument:
     result = _extract(data, "text/html", output_format="markdown")
-    return _whole(key, _HTML_METADATA.sub("", result.content), title=_title(result), is_markdown=True)
+    return _whole(_HTML_METADATA.sub("", result.content), title=_title(result), is_markdown=True)
 
 
-def _docx(key: str, data: bytes) -> ParsedDocument:
+def _docx(data: bytes) -> ParsedDocument:
     result = _extract(data, _DOCX, output_format="markdown")
-    return _whole(key, result.content, title=_title(result), is_markdown=True)
+    return _whole(result.content, title=_title(result), is_markdown=True)
 
 
-def _pdf(key: str, data: bytes) -> ParsedDocument:
+def _pdf(data: bytes) -> ParsedDocument:
     from kreuzberg import PageConfig
 
     result = _extract(data, "application/pdf", output_format="plain", pages=PageConfig(extract_pages=True))
     pages = tuple(Page(number=page["page_number"], text=page["content"]) for page in result.pages or [])
-    return ParsedDocument(title=_title(result) or _file_name(key), pages=pages, is_markdown=False)
+    return ParsedDocument(title=_title(result), pages=pages, is_markdown=False)
 
 
 def _extract(data: bytes, mime_type: str, **options: Any) -> Any:
@@ -86,9 +91,9 @@ def _extract(data: bytes, mime_type: str, **options: Any) -> Any:
         raise Rejected(RejectReason.BROKEN, " ".join(str(error).split())) from error
 
 
-def _whole(key: str, text: str, *, title: str, is_markdown: bool) -> ParsedDocument:
+def _whole(text: str, *, title: str, is_markdown: bool) -> ParsedDocument:
     heading = _HEADING.search(text) if is_markdown else None
-    title = title or (heading[1] if heading else "") or _file_name(key)
+    title = title or (heading[1] if heading else "")
     return ParsedDocument(title=title, pages=(Page(number=0, text=text),), is_markdown=is_markdown)
 
 
@@ -96,11 +101,7 @@ def _title(result: Any) -> str:
     return str(result.metadata.get("title") or "").strip()
 
 
-def _file_name(key: str) -> str:
-    return PurePosixPath(key).name
-
-
-PARSERS: dict[str, Callable[[str, bytes], ParsedDocument]] = {
+PARSERS: dict[str, Callable[[bytes], ParsedDocument]] = {
     ".txt": _text,
     ".md": _markdown,
     ".markdown": _markdown,

@@ -1,38 +1,226 @@
-"""A snapshot in, what to do with each of its objects out: `plan.parquet`. For now every object is embedded anew."""
+"""A snapshot, the catalog and the live release in, what to do with each document out: `plan.parquet`.
+
+The decision is `PLAN`, one query over three tables, and `decide_deletions`; both need no bucket.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
-from reindex.embedders import Model, check_window
-from reindex.records import PLAN_SCHEMA, Action, CollectionInfo
-from reindex.releases import ReleaseFiles
-from reindex.settings import Corpus
+from reindex.embedders import Model, check_window, resolve_precision, space_facts
+from reindex.errors import TooManyDeleted
+from reindex.forecast import PlannedWork, check_fits, forecast_release
+from reindex.naming import collection_release, space_fingerprint
+from reindex.parts import EmbeddingStore
+from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, SNAPSHOT_SCHEMA, Action, CollectionInfo, Memory
+from reindex.releases import ReleaseFiles, finished_reports
+from reindex.settings import Corpus, Gate
 from reindex.store import check_readers_stay
+from reindex.tables import Tables
 
 PLAN_FILE = "plan.parquet"
-_SNAPSHOT_FILE = "snapshot.parquet"
+SNAPSHOT_FILE = "snapshot.parquet"
+DOCUMENTS_FILE = "documents.parquet"
+BUILD, UNCHANGED = "build", "unchanged"
+# So few deletions are never withheld, however small the corpus.
+_ALWAYS_ALLOWED = 10
+_NAMED_DELETIONS = 1000
+_NAMED_IN_WARNING = 5
+
+# Over the tables snapshot, known (one row for each key and ETag of the embedding space) and live (the live release's
+# documents), with what to do with a live document that is no longer listed.
+PLAN = """
+    select s.key, s.version, s.etag, s.bytes, s.modified,
+        case when known.key is null then 'embed' when known.reason <> '' then 'reject' else 'reuse' end as action,
+        coalesce(known.content, '') as content,
+        coalesce(known.chunks, 0) as chunks, coalesce(known.tokens, 0) as tokens,
+        coalesce(known.part, '') as part, coalesce(known.reason, '') as reason, coalesce(known.detail, '') as detail
+    from snapshot s left join known using (key, etag)
+    union all
+    select live.key, live.version, live.etag, live.bytes, live.modified, '{deleted}' as action,
+        live.content, live.chunks, live.tokens, live.part, '' as reason, '' as detail
+    from live anti join snapshot using (key)
+"""
+# A document that came back under another name is no loss: same ETag, same size, a key that is new.
+_DELETIONS = """
+    select count(*) as deleted, count(*) filter ((etag, bytes) in (
+        select (etag, bytes) from snapshot anti join live using (key)
+    )) as moved
+    from live anti join snapshot using (key)
+"""
+_CHANGES = """
+    select count(*) as changes from plan left join live using (key)
+    where plan.action in ('embed', 'withdraw')
+        or (plan.action = 'reuse' and live.content is distinct from plan.content)
+        or (plan.action = 'reject' and live.key is not null)
+"""
 
 
-def plan_release(files: ReleaseFiles, corpus: Corpus, model: Model, live: CollectionInfo | None) -> dict[str, Any]:
-    """Write the plan; raise SchemaMismatch or SettingsError before anything is spent.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a run was asked beside its corpus: embed everything anew, and how many deletions it may make at most."""
 
-    Readers of the live index must not break, and no chunk may be longer than the model reads.
+    rebuild: bool = False
+    max_deleted: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySide:
+    """What the vector database has: the collection behind the alias, its memory, None where it does not say, and the
+    rows of loaded collections that give way before a new one is loaded.
+    """
+
+    live: CollectionInfo | None
+    memory: Memory | None = None
+    leaving_rows: int = 0
+
+
+def plan_release(
+    files: ReleaseFiles, corpus: Corpus, model: Model, query_side: QuerySide, asked: Asked
+) -> dict[str, Any]:
+    """Write the plan; raise SchemaMismatch, SettingsError, TooManyDeleted or DoesNotFit before anything is spent.
+
+    Readers of the live index must not break, no chunk may be longer than the model reads, and there must be memory for
+    one more release. The outcome is `unchanged` when a release would be the same as the live one.
     """
     check_window(corpus, model)
-    check_readers_stay(live, model.dimension, corpus.index.metric)
-    documents = files.write_table(PLAN_FILE, PLAN_SCHEMA, _planned(files.read_batches(_SNAPSHOT_FILE)))
-    return {"documents": documents, Action.EMBED.value: documents, "dimension": model.dimension}
+    check_readers_stay(query_side.live, model.dimension, corpus.index.metric)
+    precision = resolve_precision(corpus.embedding.precision)
+    facts = space_facts(corpus, model, precision)
+    space = space_fingerprint(facts)
+    before = _live_release(files, query_side.live)
+    parts = EmbeddingStore(files.store, files.bucket, corpus.name, space)
+    parts.describe(facts)
+    new_settings = _changed_settings(corpus, space, before)
+    with Tables() as tables:
+        _add_inputs(tables, files, parts, before, rebuild=asked.rebuild)
+        deleted, moved, were_live = _count_deletions(tables)
+        is_withheld = decide_deletions(deleted - moved, were_live, corpus.gate, asked.max_deleted)
+        if is_withheld and "embedding space" in new_settings:
+            raise TooManyDeleted(deleted, were_live, corpus.gate.max_deleted_share)
+        fate = Action.WITHHOLD if is_withheld else Action.WITHDRAW
+        files.write_table(PLAN_FILE, PLAN_SCHEMA, tables.batches(PLAN.format(deleted=fate), PLAN_SCHEMA))
+        tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
+        changes = tables.row(_CHANGES)["changes"]
+        counts = _count_actions(tables)
+        withheld = _some_keys(tables, Action.WITHHOLD)
+    is_unchanged = before is not None and not changes and not new_settings and not asked.rebuild
+    planned = _planned_work(counts, before, query_side)
+    forecast = forecast_release(
+        planned, dimension=model.dimension, index=corpus.index, past=_past(files), memory=query_side.memory
+    )
+    if not is_unchanged:
+        check_fits(forecast)
+    return {
+        **counts,
+        **({} if is_unchanged else {"forecast": forecast.to_dict()}),
+        "moved": moved,
+        "withheld_keys": withheld,
+        "warning": _warning(counts[Action.WITHHOLD.value], withheld, asked.max_deleted),
+        "max_deleted": asked.max_deleted,
+        "rebuild": asked.rebuild,
+        "changed_settings": new_settings,
+        "outcome": UNCHANGED if is_unchanged else BUILD,
+        "live": before.release if before else "",
+        "space": space,
+        "precision": precision,
+        "dimension": model.dimension,
+    }
 
 
-def plan_batch(objects: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the objects with what to do about each."""
-    actions = pa.array([Action.EMBED.value] * objects.num_rows, pa.string())
-    return pa.RecordBatch.from_arrays([*objects.columns, actions], schema=PLAN_SCHEMA)
+def decide_deletions(deleted: int, live: int, gate: Gate, max_deleted: int | None) -> bool:
+    """Return whether deletions are withheld: more than the corpus's share of the live documents, and more than a few.
+
+    A number that a person has allowed takes the place of the share: at most so many, or none.
+    """
+    if max_deleted is not None:
+        return deleted > max_deleted
+    return deleted > _ALWAYS_ALLOWED and deleted > gate.max_deleted_share * live
 
 
-def _planned(snapshot: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    return (plan_batch(batch) for batch in snapshot)
+def _warning(count: int, keys: list[str], max_deleted: int | None) -> str:
+    """Return what a person must know of deletions that were withheld."""
+    if not count:
+        return ""
+    allowed = "gate.max_deleted_share allows" if max_deleted is None else f"the {max_deleted} allowed"
+    named = ", ".join(keys[:_NAMED_IN_WARNING]) + (", …" if count > _NAMED_IN_WARNING else "")
+    return (
+        f"{count} documents are no longer listed, more than {allowed}: they stay indexed ({named}); "
+        f"if they are meant to go, run again with --max-deleted {count}"
+    )
+
+
+def _planned_work(counts: dict[str, Any], live: ReleaseFiles | None, query_side: QuerySide) -> PlannedWork:
+    return PlannedWork(
+        embed_documents=counts[Action.EMBED.value],
+        embed_bytes=counts["embed_bytes"],
+        known_documents=counts[Action.REUSE.value] + counts[Action.WITHHOLD.value],
+        known_chunks=counts["known_chunks"],
+        known_tokens=counts["known_tokens"],
+        live_rows=live.needed_report("embed")["chunks"] if live else 0,
+        leaving_rows=query_side.leaving_rows,
+    )
+
+
+def _past(files: ReleaseFiles) -> list[dict[str, dict[str, Any]]]:
+    return finished_reports(files.store, files.bucket, files.corpus_name)
+
+
+def _live_release(files: ReleaseFiles, live: CollectionInfo | None) -> ReleaseFiles | None:
+    """Return the files of the release behind the alias, which is the truth about what is live."""
+    release = collection_release(files.corpus_name, live.name) if live else None
+    return files.of(release) if release and files.of(release).report("embed") else None
+
+
+def _changed_settings(corpus: Corpus, space: str, live: ReleaseFiles | None) -> list[str]:
+    """Return which settings make a new index of the same documents."""
+    if live is None:
+        return []
+    was = live.corpus()
+    pairs = {
+        "embedding space": (space, live.needed_report("embed")["space"]),
+        "embedding.query_prompt": (corpus.embedding.query_prompt, was.embedding.query_prompt),
+        "index": (corpus.index, was.index),
+    }
+    return [name for name, (now, before) in pairs.items() if now != before]
+
+
+def _add_inputs(
+    tables: Tables, files: ReleaseFiles, parts: EmbeddingStore, live: ReleaseFiles | None, *, rebuild: bool
+) -> None:
+    tables.add("snapshot", files.store, files.bucket, [files.key(SNAPSHOT_FILE)], SNAPSHOT_SCHEMA)
+    live_documents = [live.key(DOCUMENTS_FILE)] if live else []
+    tables.add("live", files.store, files.bucket, live_documents, DOCUMENT_SCHEMA)
+    # Of what this release has embedded itself there is nothing yet: a rebuild knows nothing.
+    parts.add_catalog(tables, "known", release=files.release if rebuild else "")
+
+
+def _count_deletions(tables: Tables) -> tuple[int, int, int]:
+    found = tables.row(_DELETIONS)
+    return found["deleted"], found["moved"], tables.row("select count(*) as live from live")["live"]
+
+
+def _count_actions(tables: Tables) -> dict[str, Any]:
+    found = {
+        row["action"]: row
+        for row in tables.rows(
+            "select action, count(*) as documents, sum(bytes)::bigint as bytes, sum(chunks)::bigint as chunks, "
+            "sum(tokens)::bigint as tokens from plan group by action"
+        )
+    }
+    nothing = {"documents": 0, "bytes": 0, "chunks": 0, "tokens": 0}
+    by_action = {action: found.get(action.value, nothing) for action in Action}
+    listed = (Action.EMBED, Action.REUSE, Action.REJECT)
+    return {
+        "documents": sum(by_action[action]["documents"] for action in listed),
+        **{action.value: counts["documents"] for action, counts in by_action.items()},
+        "embed_bytes": by_action[Action.EMBED]["bytes"],
+        "known_chunks": by_action[Action.REUSE]["chunks"] + by_action[Action.WITHHOLD]["chunks"],
+        "known_tokens": by_action[Action.REUSE]["tokens"] + by_action[Action.WITHHOLD]["tokens"],
+    }
+
+
+def _some_keys(tables: Tables, action: Action) -> list[str]:
+    rows = tables.rows(f"select key from plan where action = '{action}' order by key limit {_NAMED_DELETIONS}")
+    return [row["key"] for row in rows]

@@ -25,11 +25,11 @@ def _text(max_bytes: int) -> Any:
 class Passage:
     """One piece of a document, as the chunker cuts it: a field here is a column everywhere.
 
-    Page 0 means that the format has no pages; `start` counts characters from the beginning of the page, or of the
-    document's text where there are none.
+    The title is empty where the document has none: readers then get the name of its file. Page 0 means that the format
+    has no pages; `start` counts characters from the beginning of the page, or of the document's text where there are
+    none.
     """
 
-    id: str = _text(32)
     title: str = _text(1024)
     section: str = _text(2048)
     page: int
@@ -39,9 +39,22 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk(Passage):
-    """A passage as readers find it: with the key of its document, and its vector."""
+class StoredPassage(Passage):
+    """A passage as parts hold it: under its document's content, not its key, so that a rename changes nothing.
 
+    `occurrence` counts earlier passages of the same document with the same text, from 0.
+    """
+
+    content: str
+    occurrence: int
+    vector: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk(Passage):
+    """A passage as readers find it: with an id, the key of its document, and its vector."""
+
+    id: str = _text(32)
     document: str = _text(1024)
     vector: list[float]
 
@@ -65,10 +78,25 @@ def stored_columns() -> list[str]:
     return [f.name for f in dataclasses.fields(Chunk) if f.name != VECTOR_COLUMN]
 
 
-def chunk_schema() -> pa.Schema:
-    """Return the Arrow schema of parts and import files: plain types only, the ones that Milvus reads."""
+def _schema(record: type[Passage]) -> pa.Schema:
+    """Return the Arrow schema of a record: plain types only, the ones that Milvus reads."""
     arrow = {"str": pa.string(), "int": pa.int64(), "list[float]": pa.list_(pa.float32())}
-    return pa.schema([pa.field(f.name, arrow[str(f.type)], nullable=False) for f in dataclasses.fields(Chunk)])
+    return pa.schema([pa.field(f.name, arrow[str(f.type)], nullable=False) for f in dataclasses.fields(record)])
+
+
+def chunk_schema() -> pa.Schema:
+    """Return the schema of import files."""
+    return _schema(Chunk)
+
+
+def part_schema() -> pa.Schema:
+    """Return the schema of parts."""
+    return _schema(StoredPassage)
+
+
+def passage_columns() -> list[str]:
+    """Return the columns that parts and import files share, but for the vector."""
+    return [f.name for f in dataclasses.fields(Passage)]
 
 
 SNAPSHOT_SCHEMA = pa.schema(
@@ -81,7 +109,20 @@ SNAPSHOT_SCHEMA = pa.schema(
     ]
 )
 
-PLAN_SCHEMA = SNAPSHOT_SCHEMA.append(pa.field("action", pa.string()))
+# What is known of a document once it has been read: its content, and the part that holds its passages or why none does.
+_FINDING = [
+    ("content", pa.string()),
+    ("chunks", pa.int64()),
+    ("tokens", pa.int64()),
+    ("part", pa.string()),
+    ("reason", pa.string()),
+    ("detail", pa.string()),
+]
+
+PLAN_SCHEMA = pa.schema([*SNAPSHOT_SCHEMA, ("action", pa.string()), *_FINDING])
+
+# The documents that a release indexes; `action` says how it came by them: embed, reuse or withhold.
+DOCUMENT_SCHEMA = pa.schema([*SNAPSHOT_SCHEMA, ("action", pa.string()), *_FINDING[:4]])
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -94,23 +135,33 @@ REJECT_SCHEMA = pa.schema(
     ]
 )
 
+# `embedded` and `embedded_tokens` count the chunks whose vectors were computed for this row: not those that an earlier
+# version of the document had already.
 CATALOG_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("version", pa.string()),
         ("etag", pa.string()),
-        ("content", pa.string()),
-        ("chunks", pa.int64()),
-        ("tokens", pa.int64()),
-        ("part", pa.string()),
+        ("bytes", pa.int64()),
+        *_FINDING,
+        ("embedded", pa.int64()),
+        ("embedded_tokens", pa.int64()),
     ]
 )
 
 
 class Action(StrEnum):
-    """What the plan says of one object."""
+    """What the plan says of one object, or of a document that is live and no longer listed.
+
+    `embed`: nothing is known of it, read it. `reuse`: the embedding space holds it. `reject`: it was rejected before,
+    and has not changed. `withdraw`: it leaves the index. `withhold`: too many would leave at once, so it stays.
+    """
 
     EMBED = "embed"
+    REUSE = "reuse"
+    REJECT = "reject"
+    WITHDRAW = "withdraw"
+    WITHHOLD = "withhold"
 
 
 class RejectReason(StrEnum):
@@ -121,6 +172,10 @@ class RejectReason(StrEnum):
     EMPTY = "no-text"
     LOCKED = "cannot-be-read"
     GONE = "gone-since-the-snapshot"
+
+
+# Reasons that lie in the document: as long as it and the parser are the same, the answer will be.
+LASTING_REASONS = frozenset({RejectReason.UNSUPPORTED, RejectReason.BROKEN, RejectReason.EMPTY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +250,14 @@ class LoadState:
     persistent_segments: int
     loaded_segments: int
     loaded_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the server's query side may hold and holds: everything that is loaded, what is live included."""
+
+    limit_bytes: int
+    used_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

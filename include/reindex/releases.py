@@ -13,14 +13,18 @@ from typing import Any
 import pyarrow as pa
 
 from reindex.errors import ReindexError, UnknownRelease
+from reindex.forecast import score_forecast
 from reindex.naming import corpus_prefix, release_prefix
 from reindex.settings import Corpus, read_corpus
-from reindex.storage import ObjectStore
+from reindex.storage import ObjectStore, Written
 
 STAGES = ("snapshot", "plan", "embed", "assemble", "load", "index", "verify", "promote", "retire")
+_EMBED_COUNTS = ("reused", "embedded", "withheld", "rejected", "chunks", "chunks_embedded", "chunks_reused")
 _CORPUS_FILE = "corpus.json"
 _PROGRESS_FILE = "progress.json"
 _FAILURE_FILE = "failure.json"
+# The last releases whose rates a forecast goes by.
+_PAST_RELEASES = 5
 
 
 class ReleaseFiles:
@@ -116,7 +120,7 @@ class ReleaseFiles:
         table = self.store.read_table(self.bucket, self.key(name))
         return [] if table is None else table.column(column).to_pylist()
 
-    def write_table(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    def write_table(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Written:
         return self.store.write_batches(self.bucket, self.key(name), schema, batches)
 
 
@@ -133,15 +137,21 @@ def run_stage(files: ReleaseFiles, stage: str, work: Callable[[], dict[str, Any]
 def release_report(files: ReleaseFiles) -> dict[str, Any]:
     """Return what a release came to, from what its stages left: counts, recall, seconds a stage, its last failure."""
     reports = {stage: report for stage in STAGES if (report := files.report(stage))}
-    snapshot, embed, verify = (reports.get(stage, {}) for stage in ("snapshot", "embed", "verify"))
+    snapshot, plan, embed, verify = (reports.get(stage, {}) for stage in ("snapshot", "plan", "embed", "verify"))
     measured = verify or files.read_json("recall.json") or {}
     promote, failure = reports.get("promote", {}), files.failure()
+    forecast = reports.get("plan", {}).get("forecast")
     return {
         "corpus": files.corpus_name,
         "release": files.release,
+        "outcome": plan.get("outcome"),
+        "live": plan.get("live"),
         "listed": snapshot.get("documents"),
         "indexed": embed.get("documents"),
-        "rejected": embed.get("rejected"),
+        **{name: embed.get(name) for name in _EMBED_COUNTS},
+        "withdrawn": plan.get("withdraw"),
+        "warning": plan.get("warning", ""),
+        "withheld_keys": plan.get("withheld_keys", []),
         "rejected_by_reason": embed.get("rejected_by_reason", {}),
         "rows": reports.get("load", {}).get("rows"),
         "recall": measured.get("recall"),
@@ -150,6 +160,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "collection": reports.get("load", {}).get("collection"),
         "promoted": "promote" in reports,
         "seconds": {stage: report["seconds"] for stage, report in reports.items()},
+        "forecast": score_forecast(forecast, reports) if forecast else None,
         "failed": {"stage": failure["stage"], "reason": failure["message"]} if failure else None,
     }
 
@@ -197,6 +208,13 @@ def release_names(store: ObjectStore, bucket: str, corpus: str, *, holding: str 
     prefix = f"{corpus_prefix(corpus)}/releases/"
     keys = (key.removeprefix(prefix) for key in store.keys(bucket, prefix))
     return {key.split("/", 1)[0] for key in keys if holding in key}
+
+
+def finished_reports(store: ObjectStore, bucket: str, corpus: str) -> list[dict[str, dict[str, Any]]]:
+    """Return the reports of the last verified releases, by stage, newest first: of a dropped one, what is left."""
+    names = sorted(release_names(store, bucket, corpus, holding="/verify.json"), reverse=True)[:_PAST_RELEASES]
+    releases = [ReleaseFiles(store, bucket, corpus, name) for name in names]
+    return [{stage: report for stage in STAGES if (report := files.report(stage))} for files in releases]
 
 
 def _live_key(corpus: str) -> str:

@@ -122,10 +122,14 @@ class S3Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MilvusConnection:
-    """`token` is `user:password`, or empty where the server asks for none."""
+    """`token` is `user:password`, or empty where the server asks for none.
+
+    `memory_bytes` is what its query side may take, where that is less than the server itself believes.
+    """
 
     uri: str
     token: str
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +156,23 @@ def s3_connection(environment: Mapping[str, str]) -> S3Connection:
 
 def milvus_connection(environment: Mapping[str, str]) -> MilvusConnection:
     return MilvusConnection(
-        uri=_needed(environment, "REINDEX_MILVUS_URI"), token=environment.get("REINDEX_MILVUS_TOKEN", "")
+        uri=_needed(environment, "REINDEX_MILVUS_URI"),
+        token=environment.get("REINDEX_MILVUS_TOKEN", ""),
+        memory_bytes=milvus_memory_bytes(environment),
     )
+
+
+def milvus_memory_bytes(environment: Mapping[str, str]) -> int | None:
+    """Return what Milvus may take where somebody has said so; raise SettingsError for what is no number of bytes."""
+    value = environment.get("REINDEX_MILVUS_MEMORY_BYTES", "")
+    return byte_count(value, where="the environment", key="REINDEX_MILVUS_MEMORY_BYTES") if value else None
+
+
+def byte_count(value: str, *, where: str, key: str) -> int:
+    """Return a number of bytes above zero; raise SettingsError for anything else."""
+    if not value.isdecimal() or not int(value):
+        raise SettingsError(where, key, f"{value!r} is no number of bytes, as in 8589934592")
+    return int(value)
 
 
 def airflow_connection(environment: Mapping[str, str]) -> AirflowConnection:

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from reindex.errors import AccessRefused, BucketMissing, ReindexError, ServiceUnavailable
+from reindex.errors import AccessRefused, BucketMissing, FileMissing, ReindexError, ServiceUnavailable
 from reindex.records import StoredObject
 from reindex.settings import S3Connection
 
@@ -40,6 +41,14 @@ _CONFIG = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a Parquet object came to: its rows, and its bytes in the bucket."""
+
+    rows: int
+    bytes: int
 
 
 class ObjectStore:
@@ -110,9 +119,16 @@ class ObjectStore:
         with self._translated(bucket):
             self._client.upload_file(str(file), bucket, key)
 
-    def download(self, bucket: str, key: str, file: IO[bytes]) -> None:
+    def download(self, bucket: str, key: str, file: IO[bytes]) -> bool:
+        """Write an object's bytes into a file; return whether it was there."""
         with self._translated(bucket):
-            self._client.download_fileobj(bucket, key, file)
+            try:
+                self._client.download_fileobj(bucket, key, file)
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return False
+                raise
+        return True
 
     def etag(self, bucket: str, key: str) -> str | None:
         """Return an object's ETag, or None if there is no such object."""
@@ -138,17 +154,21 @@ class ObjectStore:
     def read_batches(
         self, bucket: str, key: str, *, rows: int = 8192, columns: list[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield a Parquet object's rows in batches; memory stays at one batch, the file passes over local disk."""
+        """Yield a Parquet object's rows in batches; memory stays at one batch, the file passes over local disk.
+
+        Raises FileMissing if there is no such object.
+        """
         with tempfile.TemporaryFile() as file:
-            self.download(bucket, key, file)
+            if not self.download(bucket, key, file):
+                raise FileMissing(bucket, key)
             yield from pq.ParquetFile(file).iter_batches(batch_size=rows, columns=columns)
 
     def read_table(self, bucket: str, key: str) -> pa.Table | None:
         data = self.read(bucket, key)
         return None if data is None else pq.read_table(io.BytesIO(data))
 
-    def write_batches(self, bucket: str, key: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-        """Write a Parquet object from a stream of batches and return its rows; nothing is written if the stream fails.
+    def write_batches(self, bucket: str, key: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Written:
+        """Write a Parquet object from a stream of batches; nothing is written if the stream fails.
 
         The file carries no Arrow schema of its own: Milvus refuses the types that one would restore.
         """
@@ -160,7 +180,7 @@ class ObjectStore:
                     writer.write_batch(batch)
                     rows += batch.num_rows
             self.upload(bucket, key, path)
-        return rows
+            return Written(rows=rows, bytes=path.stat().st_size)
 
     def replace_batches(
         self, bucket: str, key: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, etag: str

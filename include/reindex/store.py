@@ -20,6 +20,7 @@ from reindex.records import (
     ImportState,
     IndexState,
     LoadState,
+    Memory,
     chunk_schema,
 )
 from reindex.settings import Index
@@ -69,6 +70,9 @@ class VectorStore(Protocol):
         """Give a collection's memory back."""
 
     def load_state(self, collection: str) -> LoadState: ...
+
+    def memory(self) -> Memory | None:
+        """Return what searching may take of the server's memory and takes now, or None if the server does not say."""
 
     def count_rows(self, name: str) -> int:
         """Count the rows of a loaded collection, duplicates too."""
@@ -155,13 +159,14 @@ class _Collection:
 class ExactStore:
     """A `VectorStore` in memory: every search is exact, every import complete at once.
 
-    `read_file` returns the rows of an import file by its key.
+    `read_file` returns the rows of an import file by its key, `room` is what `memory` says.
     """
 
     read_file: Callable[[str], pa.Table]
     held: dict[str, _Collection] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     jobs: dict[str, ImportState] = field(default_factory=dict)
+    room: Memory | None = None
 
     def create_collection(self, collection: str, *, dimension: int, index: Index) -> None:
         if collection in self.held:
@@ -230,6 +235,9 @@ class ExactStore:
             loaded_segments=segments,
             loaded_rows=held.rows.num_rows * segments,
         )
+
+    def memory(self) -> Memory | None:
+        return self.room
 
     def count_rows(self, name: str) -> int:
         return int(self._rows(name).num_rows)

@@ -17,14 +17,20 @@ from reindex.errors import TooManyRejects
 from reindex.ledger import Ledger, check_ledger
 from reindex.naming import chunk_id
 from reindex.recall import POOR_RECALL, Recall, check_recall, wilson_lower_bound
-from reindex.records import ID_COLUMN
+from reindex.records import DOCUMENT_SCHEMA, ID_COLUMN, REJECT_SCHEMA, SNAPSHOT_SCHEMA
 from reindex.releases import ReleaseFiles
 from reindex.settings import Gate
 from reindex.store import VectorStore, similarity, vector_matrix
+from reindex.tables import Tables
 
 if TYPE_CHECKING:
     import numpy as np
 
+FILED_SCHEMA = pa.schema([("document", pa.string()), ("rows", pa.int64())])
+QUERIES_FILE = "queries.parquet"
+QUERIES_SCHEMA = pa.schema([("vector", pa.list_(pa.float32())), ("floor", pa.float32())])
+# Queries kept with the release, to measure its recall again when it is gone back to.
+_KEPT_QUERIES = 200
 QUERY_COUNT = 1000
 _QUERY_WORDS = 12
 _EXCERPTS_A_PASSAGE = 20
@@ -38,12 +44,14 @@ _SMALLEST_INDEXED_SEGMENT = 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nearest:
     """The exact answers from one import file: the k best scores of each query (queries, k), the true scores of the
-    ids that the index returned (queries, k; -inf where the id is not in this file), and the file's rows.
+    ids that the index returned (queries, k; -inf where the id is not in this file), the file's rows, and how many of
+    them each document has.
     """
 
     scores: np.ndarray
     returned_scores: np.ndarray
     rows: int
+    filed: pa.Table
 
 
 def choose_queries(passages: Iterable[tuple[str, str]], count: int = QUERY_COUNT) -> list[str]:
@@ -86,13 +94,21 @@ def nearest_in_file(
 
     scores = np.empty((len(queries), 0), "float32")
     returned_scores = np.full((len(queries), k), -np.inf, "float32")
-    rows = 0
+    rows, filed = 0, [FILED_SCHEMA.empty_table()]
     for batch in batches:
         found = similarity(queries, vector_matrix(batch), metric=metric)
         scores = _best(scores, found, k)
         _look_up(returned_scores, returned, batch.column(ID_COLUMN).to_pylist(), found)
         rows += batch.num_rows
-    return Nearest(scores=scores, returned_scores=returned_scores, rows=rows)
+        filed.append(_count_documents(batch))
+    return Nearest(scores=scores, returned_scores=returned_scores, rows=rows, filed=pa.concat_tables(filed))
+
+
+def keep_queries(files: ReleaseFiles, queries: np.ndarray, nearest: Nearest, *, k: int) -> None:
+    """Leave some queries with the exact score of their k-th neighbour: recall can then be measured again by itself."""
+    floors = nearest.scores[:, min(k, nearest.rows) - 1]
+    columns = [pa.array(queries[:_KEPT_QUERIES].tolist(), pa.list_(pa.float32())), pa.array(floors[:_KEPT_QUERIES])]
+    files.write_table(QUERIES_FILE, QUERIES_SCHEMA, [pa.RecordBatch.from_arrays(columns, schema=QUERIES_SCHEMA)])
 
 
 def merge_nearest(files: Sequence[Nearest], k: int) -> Nearest:
@@ -103,7 +119,8 @@ def merge_nearest(files: Sequence[Nearest], k: int) -> Nearest:
     for other in files[1:]:
         scores = _best(scores, other.scores, k)
     returned = np.maximum.reduce([file.returned_scores for file in files])
-    return Nearest(scores=scores, returned_scores=returned, rows=sum(file.rows for file in files))
+    filed = pa.concat_tables([file.filed for file in files])
+    return Nearest(scores=scores, returned_scores=returned, rows=sum(file.rows for file in files), filed=filed)
 
 
 def measure_recall(nearest: Nearest, returned: Sequence[Sequence[str]], *, k: int, confidence: float) -> Recall:
@@ -155,31 +172,63 @@ def check_rejects(files: ReleaseFiles, ledger: Ledger, gate: Gate) -> None:
 
 
 def draw_ledger(
-    files: ReleaseFiles,
-    documents: dict[str, dict[str, Any]],
-    *,
-    file_rows: int,
-    collection_rows: int,
-    distinct_ids: int,
+    files: ReleaseFiles, filed: pa.Table, *, file_rows: int, collection_rows: int, distinct_ids: int
 ) -> Ledger:
-    """Count again from what the stages left, document by document and file by file."""
-    listed = set(files.read_column("snapshot.parquet", "key"))
-    rejected = set(files.read_column("rejects.parquet", "key"))
-    embedded = set(documents)
+    """Count again from what the stages left, document by document and file by file.
+
+    `filed` says how many rows of each document the import files hold.
+    """
     loaded = files.needed_report("load")["files"]
+    with Tables() as tables:
+        _add_documents(tables, files, filed)
+        counts = tables.row(_COUNTS)
+        different: dict[str, Any] = {
+            name: tuple(row["key"] for row in tables.rows(query)) for name, query in _DIFFERENCES.items()
+        }
     return Ledger(
-        listed=len(listed),
-        embedded=len(embedded),
-        rejected=len(rejected),
-        unaccounted=tuple(sorted(listed - embedded - rejected)),
-        unlisted=tuple(sorted((embedded | rejected) - listed)),
-        part_rows=sum(int(row["chunks"]) for row in documents.values()),
+        **counts,
+        **different,
         file_rows=file_rows,
         imported_rows=sum(file["imported"] for file in loaded),
         collection_rows=collection_rows,
         distinct_ids=distinct_ids,
         short_files=tuple(file["file"] for file in loaded if file["imported"] != file["rows"]),
     )
+
+
+_COUNTS = """
+    select (select count(distinct key) from snapshot) as listed,
+        count(*) filter (action = 'reuse') as reused,
+        count(*) filter (action = 'embed') as embedded,
+        count(*) filter (action = 'withhold') as withheld,
+        (select count(*) from rejects) as rejected,
+        coalesce(sum(chunks), 0)::bigint as part_rows
+    from documents
+"""
+_INDEXED = "(select key from documents where action <> 'withhold')"
+# At most so many of each are named; one is enough to stop a release.
+_DIFFERENCES = {
+    "unaccounted": f"select key from snapshot anti join {_INDEXED} using (key) anti join rejects using (key) "
+    "order by key limit 100",
+    "unlisted": f"select key from (from {_INDEXED} union all select key from rejects) "
+    "anti join snapshot using (key) order by key limit 100",
+    "doubled": f"select key from {_INDEXED} join rejects using (key) order by key limit 100",
+    "misfits": "select coalesce(key, document) as key from documents full join "
+    "(select document, sum(rows) as rows from filed group by document) as filed on key = document "
+    "where chunks is distinct from rows order by 1 limit 100",
+}
+
+
+def _add_documents(tables: Tables, files: ReleaseFiles, filed: pa.Table) -> None:
+    schemas = {"snapshot": SNAPSHOT_SCHEMA, "documents": DOCUMENT_SCHEMA, "rejects": REJECT_SCHEMA}
+    for name, schema in schemas.items():
+        tables.add(name, files.store, files.bucket, [files.key(f"{name}.parquet")], schema)
+    tables.add_rows("filed", filed.to_batches(), FILED_SCHEMA)
+
+
+def _count_documents(batch: pa.RecordBatch) -> pa.Table:
+    counts = batch.column("document").value_counts()
+    return pa.Table.from_arrays([counts.field("values"), counts.field("counts")], schema=FILED_SCHEMA)
 
 
 def _excerpt(chunk: str, text: str, turn: int) -> str:

@@ -12,7 +12,7 @@ from airflow.sdk import BaseHook, Connection
 
 from reindex.errors import AccessRefused, ServiceUnavailable
 from reindex.releases import ReleaseFiles
-from reindex.settings import MilvusConnection, RayConnection, S3Connection, corpora_folder
+from reindex.settings import MilvusConnection, RayConnection, S3Connection, byte_count, corpora_folder
 from reindex.storage import ObjectStore
 
 if TYPE_CHECKING:
@@ -114,7 +114,12 @@ def _services(s3: Connection, milvus: Connection, ray: Connection) -> Services:
             secret_key=s3.password or "",
             region=s3.extra_dejson.get("region_name", "us-east-1"),
         ),
-        milvus=MilvusConnection(uri=milvus.host or "", token=milvus.password or ""),
+        milvus=MilvusConnection(uri=milvus.host or "", token=milvus.password or "", memory_bytes=_memory_bytes(milvus)),
         ray=RayConnection(url=ray.host or "", token=ray.password or ""),
         state_bucket=s3.extra_dejson.get("state_bucket", "reindex"),
     )
+
+
+def _memory_bytes(milvus: Connection) -> int | None:
+    value = milvus.extra_dejson.get("memory_bytes")
+    return byte_count(str(value), where=f"the connection {MILVUS_CONNECTION}", key="memory_bytes") if value else None

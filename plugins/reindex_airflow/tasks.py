@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from reindex.embedders import find_model
 from reindex.errors import OlderThanLive
 from reindex.naming import alias_name, release_name
+from reindex.plan import UNCHANGED, Asked, QuerySide
 from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
 from reindex.promote import wants_promotion
@@ -33,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "retry_policy": ExceptionRetryPolicy(rules=[RetryRule("reindex.errors.TerminalError", RetryAction.FAIL)]),
 }
 PROMOTION_POOL = "promotion"
+_LOG = logging.getLogger(__name__)
 
 
 @task(task_id="snapshot")
@@ -49,24 +52,34 @@ def snapshot_corpus(corpus: str) -> str:
     return release
 
 
-@task(task_id="plan")
+@task.short_circuit(task_id="plan", ignore_downstream_trigger_rules=False)
 def plan_release(release: str, corpus: str) -> str:
-    """Decide what to do with each object, before anything is spent.
+    """Decide what to do with each document, before anything is spent.
 
-    **Fails** when readers of the live index would break: another dimension, another metric, a name already taken.
+    **Ends the run** as unchanged when a release would be the same as the live one: what follows is skipped, but for
+    `retire`. **Warns**, and goes on without them, when more documents have gone than the corpus allows. **Fails** when
+    readers of the live index would break: another dimension, another metric, a name already taken.
     """
     services = hooks.services()
     files = services.files(corpus, release)
     settings = files.corpus()
+    params = get_current_context()["params"]
+    asked = Asked(rebuild=params["rebuild"], max_deleted=params["max_deleted"])
 
     def work() -> dict[str, Any]:
         with services.milvus_store() as store:
             store.capabilities()
             alias = alias_name(corpus)
             live = store.describe(alias) if store.resolve_alias(alias) else None
-        return plan(files, settings, find_model(settings.embedding.model), live)
+            query_side = QuerySide(live=live, memory=store.memory())
+        return plan(files, settings, find_model(settings.embedding.model), query_side, asked)
 
-    run_stage(files, "plan", work)
+    report = run_stage(files, "plan", work)
+    if report["warning"]:
+        _LOG.warning("%s", report["warning"])
+    if report["outcome"] == UNCHANGED:
+        _LOG.info("unchanged: the live release %s stands", report["live"])
+        return ""
     return release
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from reindex.errors import StackDown
-from reindex.settings import corpora_folder
+from reindex.settings import corpora_folder, milvus_memory_bytes
 from reindex.stack.environment import inherited_environment
 from reindex.stack.ports import choose_ports, refuse_taken_ports
 from reindex.stack.processes import end_leftovers, resident_megabytes, stack_processes
@@ -53,7 +53,7 @@ def up(home: Path, environment: Mapping[str, str], report: Report) -> StackState
     """Start whatever does not run, and return once every program is healthy.
 
     Raises SettingsError or PortTaken before anything is started, and ProgramFailed for a program that does not come up.
-    A stack that runs keeps the ports and corpora that it was started with.
+    A stack that runs keeps the ports, the corpora and Milvus's memory that it was started with.
     """
     home = home.resolve()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,10 +115,11 @@ def _running_state(home: Path) -> StackState | None:
 
 def _start_cold(home: Path, environment: Mapping[str, str]) -> StackState:
     """Start supervisord, once everything that an unclean end left behind is gone."""
-    ports = choose_ports(environment)
+    ports, memory_bytes = choose_ports(environment), milvus_memory_bytes(environment)
     _clear(home)
     refuse_taken_ports(ports)
-    state = new_state(home, ports=ports, corpora=corpora_folder(environment).absolute())
+    corpora = corpora_folder(environment).absolute()
+    state = new_state(home, ports=ports, corpora=corpora, milvus_memory_bytes=memory_bytes)
     save_state(state)
     start_supervisor(state, inherited_environment(home, environment))
     return state

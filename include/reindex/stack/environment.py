@@ -124,7 +124,11 @@ def _connections(state: StackState) -> dict[str, str]:
             "password": known["REINDEX_S3_SECRET_KEY"],
             "extra": {"region_name": "us-east-1", "state_bucket": STATE_BUCKET},
         },
-        "MILVUS": {"host": known["REINDEX_MILVUS_URI"], "password": known["REINDEX_MILVUS_TOKEN"]},
+        "MILVUS": {
+            "host": known["REINDEX_MILVUS_URI"],
+            "password": known["REINDEX_MILVUS_TOKEN"],
+            "extra": {"memory_bytes": state.milvus_memory_bytes} if state.milvus_memory_bytes else {},
+        },
         "RAY": {"host": known["REINDEX_RAY_URL"], "password": known["REINDEX_RAY_TOKEN"]},
     }
     return {

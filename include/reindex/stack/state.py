@@ -44,13 +44,17 @@ SECRETS: Mapping[str, Callable[[], str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackState:
-    """`run` is a short-lived folder for sockets: Unix ends their paths at 107 characters, and `home` may lie deep."""
+    """`run` is a short-lived folder for sockets: Unix ends their paths at 107 characters, and `home` may lie deep.
+
+    `milvus_memory_bytes` is None where nobody said at the start what Milvus may take.
+    """
 
     home: Path
     run: Path
     corpora: Path
     ports: Mapping[str, int]
     secrets: Mapping[str, str]
+    milvus_memory_bytes: int | None = None
 
     def address(self, port: str) -> str:
         return f"127.0.0.1:{self.ports[port]}"
@@ -64,7 +68,8 @@ class StackState:
 
 def client_environment(state: StackState) -> dict[str, str]:
     """Return the variables by which every client, worker and task finds the servers."""
-    return {
+    limit = state.milvus_memory_bytes
+    return ({"REINDEX_MILVUS_MEMORY_BYTES": str(limit)} if limit else {}) | {
         "REINDEX_HOME": str(state.home),
         "REINDEX_CORPORA": str(state.corpora),
         "REINDEX_STATE_BUCKET": STATE_BUCKET,
@@ -81,7 +86,9 @@ def client_environment(state: StackState) -> dict[str, str]:
     }
 
 
-def new_state(home: Path, *, ports: Mapping[str, int], corpora: Path) -> StackState:
+def new_state(
+    home: Path, *, ports: Mapping[str, int], corpora: Path, milvus_memory_bytes: int | None = None
+) -> StackState:
     """Return the state of a cold start: the secrets as they were, the folder for sockets anew."""
     known = load_state(home)
     return StackState(
@@ -91,6 +98,7 @@ def new_state(home: Path, *, ports: Mapping[str, int], corpora: Path) -> StackSt
         corpora=corpora,
         ports=ports,
         secrets={name: draw() for name, draw in SECRETS.items()} | dict(known.secrets if known else {}),
+        milvus_memory_bytes=milvus_memory_bytes,
     )
 
 
@@ -106,6 +114,7 @@ def load_state(home: Path) -> StackState | None:
         corpora=Path(known["corpora"]),
         ports=known["ports"],
         secrets=known["secrets"],
+        milvus_memory_bytes=known.get("milvus_memory_bytes"),
     )
 
 
@@ -116,6 +125,7 @@ def save_state(state: StackState) -> None:
         "corpora": str(state.corpora),
         "ports": dict(state.ports),
         "secrets": dict(state.secrets),
+        "milvus_memory_bytes": state.milvus_memory_bytes,
     }
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=state.home, delete=False) as file:
         json.dump(known, file, indent=2)

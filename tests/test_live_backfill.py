@@ -1,0 +1,95 @@
+"""Past nights over a bucket that keeps versions: each release holds the texts of its own night."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from reindex.naming import collection_name, dag_id
+from reindex.releases import ReleaseFiles
+from reindex.stack.environment import BIN, airflow_environment, inherited_environment
+from reindex.stack.state import load_state
+from tests.conftest import HISTORY, LiveStack
+from tests.test_live import api, live_collection, wait_until
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
+CORPUS = "history"
+
+
+def airflow(stack: LiveStack, *words: str) -> None:
+    """Run Airflow's own command line, as an operator would."""
+    state = load_state(stack.home)
+    assert state is not None
+    environment = {**inherited_environment(stack.home, stack.environment), **airflow_environment(state)}
+    done = subprocess.run([BIN / "airflow", *words], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def backfill_runs(stack: LiveStack) -> list[dict[str, Any]]:
+    with api(stack) as client:
+        runs = client.get(f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns?order_by=logical_date&limit=50").json()["dag_runs"]
+    return [run for run in runs if run["run_type"] == "backfill"]
+
+
+@pytest.fixture(scope="module")
+def releases(stack: LiveStack) -> list[ReleaseFiles]:
+    """Return the releases of three backfilled nights, none of them promoted."""
+    nights = stack.history.nights()
+    minutes = sorted({night.minute for night in nights})
+    hours = sorted({night.hour for night in nights})
+    schedule = f"{','.join(map(str, minutes))} {','.join(map(str, hours))} * * *"
+    stack.write_corpus(CORPUS, schedule=schedule)
+    with api(stack) as client:
+        wait_until(lambda: client.get(f"/api/v2/dags/{dag_id(CORPUS)}").is_success)
+    period = ["--from-date", nights[0].isoformat(), "--to-date", nights[-1].isoformat()]
+    airflow(stack, "backfill", "create", "--dag-id", dag_id(CORPUS), *period, "--max-active-runs", "3")
+    wait_until(lambda: len(backfill_runs(stack)) == len(nights))
+    wait_until(lambda: all(run["state"] in {"success", "failed"} for run in backfill_runs(stack)), 900)
+    assert {run["state"] for run in backfill_runs(stack)} == {"success"}
+    names = sorted(row["release"] for row in stack.answer("releases", CORPUS))
+    return [ReleaseFiles(stack.objects(), "reindex", CORPUS, name) for name in names]
+
+
+def texts(stack: LiveStack, files: ReleaseFiles) -> set[tuple[str, str]]:
+    """Return what the release's collection holds: document and text of every row."""
+    collection = collection_name(CORPUS, files.release)
+    with stack.milvus() as store:
+        store.load(collection)
+        wait_until(lambda: store.load_state(collection).loaded)
+        rows = store._client.query(collection, filter="", limit=1000, output_fields=["document", "text"])
+    return {(row["document"].removeprefix(f"{CORPUS}/"), row["text"]) for row in rows}
+
+
+def test_each_night_has_exactly_its_own_texts(stack: LiveStack, releases: list[ReleaseFiles]) -> None:
+    assert [texts(stack, files) for files in releases] == [set(held.items()) for held in HISTORY]
+    as_of = [datetime.fromisoformat(files.needed_report("snapshot")["as_of"]) for files in releases]
+    assert as_of == stack.history.nights()
+
+
+def test_the_nights_share_their_embedding(releases: list[ReleaseFiles]) -> None:
+    """Whichever of them came first: each text was embedded once."""
+    different = {text for held in HISTORY for text in held.values()}
+    assert sum(files.needed_report("embed")["chunks_embedded"] for files in releases) == len(different)
+
+
+def test_nothing_was_promoted(stack: LiveStack, releases: list[ReleaseFiles]) -> None:
+    assert live_collection(stack, CORPUS) is None
+    assert {row["state"] for row in stack.answer("releases", CORPUS)} == {"green"}
+
+
+def test_a_run_as_of_the_second_night_is_promoted_forward_only(stack: LiveStack, releases: list[ReleaseFiles]) -> None:
+    second, third = stack.history.nights()[1:]
+    report = stack.answer("run", CORPUS, "--as-of", third.isoformat())
+    assert (report["promoted"], report["chunks_embedded"]) == (True, 0)
+    assert report["release"].startswith(third.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ"))
+    said = stack.refusal("run", CORPUS, "--as-of", second.isoformat(), "--rebuild")
+    assert "promotion goes forward only" in said
+    assert live_collection(stack, CORPUS) == report["collection"]
+
+
+def test_a_moment_to_come_is_refused(stack: LiveStack, releases: list[ReleaseFiles]) -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    assert "future" in stack.refusal("run", CORPUS, "--as-of", tomorrow)

@@ -1,0 +1,256 @@
+"""Night after night on the real servers: what a night costs, and what a night survives."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from reindex.naming import alias_name, dag_id
+from reindex.parts import EmbeddingStore
+from reindex.records import CATALOG_SCHEMA
+from reindex.releases import ReleaseFiles
+from reindex.stack.processes import stack_processes
+from reindex.tables import Tables
+from tests.conftest import LiveStack
+from tests.test_live import TOPICS, api, live_collection, started_run, wait_until
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
+CORPUS = "nights"
+DOCUMENTS = 300
+
+
+def paragraph(number: int, part: int) -> str:
+    topic = TOPICS[(number + part) % len(TOPICS)]
+    return " ".join(
+        f"Note {number} counts {number * 31 + part * 7 + i} {topic} in year {1900 + (number * part + i) % 100}."
+        for i in range(6)
+    )
+
+
+def write_document(folder: Path, number: int, *, name: str = "note", edited: str = "") -> None:
+    parts = [f"## Part {part} of note {number}\n\n{paragraph(number, part)}" for part in range(3)]
+    if edited:
+        parts[1] += f" {edited}"
+    (folder / f"{name}-{number:03d}.md").write_text(f"# Note {number}\n\n" + "\n\n".join(parts))
+
+
+class Night:
+    """The corpus's bucket as a folder, and a run over it."""
+
+    def __init__(self, stack: LiveStack, folder: Path) -> None:
+        self.stack, self.folder = stack, folder
+
+    def put(self) -> None:
+        """Make the bucket hold exactly what the folder does."""
+        self.stack.answer("put", CORPUS, str(self.folder))
+        objects = self.stack.objects()
+        for key in list(objects.keys("sources", f"{CORPUS}/")):
+            if not (self.folder / key.removeprefix(f"{CORPUS}/")).exists():
+                objects.delete("sources", key)
+
+    def run(self, *words: str) -> dict[str, Any]:
+        self.put()
+        report: dict[str, Any] = self.stack.answer("run", CORPUS, *words)
+        return report
+
+
+@pytest.fixture(scope="module")
+def night(stack: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """Return the night after a first release of three hundred documents."""
+    folder = tmp_path_factory.mktemp(CORPUS)
+    for number in range(DOCUMENTS):
+        write_document(folder, number)
+    first = Night(stack, folder)
+    report = first.run()
+    assert (report["embedded"], report["reused"]) == (DOCUMENTS, 0)
+    return first
+
+
+def ids(stack: LiveStack) -> set[str]:
+    with stack.milvus() as store:
+        collection = store.resolve_alias(alias_name(CORPUS))
+        assert collection
+        pages = store._client.query_iterator(collection, batch_size=10_000, output_fields=["id"])
+        found: list[str] = []
+        while page := pages.next():
+            found += [row["id"] for row in page]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def test_a_night_without_a_change_builds_nothing(stack: LiveStack, night: Night) -> None:
+    before = live_collection(stack, CORPUS)
+    report = night.run()
+    assert (report["outcome"], report["chunks_embedded"], report["collection"]) == ("unchanged", None, None)
+    assert live_collection(stack, CORPUS) == before
+    assert stack.answer("releases", CORPUS)[0]["state"] == "unchanged"
+    with api(stack) as airflow:
+        runs = airflow.get(f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns?order_by=-run_after&limit=1").json()["dag_runs"]
+        path = f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns/{runs[0]['dag_run_id']}"
+        tasks = airflow.get(f"{path}/taskInstances").json()["task_instances"]
+    skipped = {task["task_id"] for task in tasks if task["state"] == "skipped"}
+    assert runs[0]["state"] == "success"
+    assert skipped == {"embed", "assemble", "load", "index", "verify", "promote"}
+
+
+def test_an_edit_of_one_paragraph_embeds_three_chunks_at_most(stack: LiveStack, night: Night) -> None:
+    write_document(night.folder, 7, edited="The lighthouse keeper corrected this sentence by hand.")
+    report = night.run()
+    assert (report["embedded"], report["reused"]) == (1, DOCUMENTS - 1)
+    assert 1 <= report["chunks_embedded"] <= 3
+    assert report["chunks_reused"] == report["rows"] - report["chunks_embedded"]
+    hits = stack.answer("search", CORPUS, "which keeper corrected a sentence by hand?", "-k", "1")
+    assert (hits[0]["document"], "lighthouse keeper" in hits[0]["text"]) == (f"{CORPUS}/note-007.md", True)
+
+
+def test_a_rename_of_fifty_documents_embeds_nothing(stack: LiveStack, night: Night) -> None:
+    for number in range(100, 150):
+        (night.folder / f"note-{number:03d}.md").unlink()
+        write_document(night.folder, number, name="renamed")
+    report = night.run()
+    assert (report["chunks_embedded"], report["withdrawn"], report["warning"]) == (0, 50, "")
+    found = ids(stack)
+    assert len(found) == report["rows"]
+    hits = stack.answer("search", CORPUS, "note 120", "--filter", 'document like "nights/renamed-120%"', "-k", "1")
+    assert hits[0]["document"] == f"{CORPUS}/renamed-120.md"
+
+
+def test_the_deletion_of_half_of_the_documents_is_withheld(stack: LiveStack, night: Night, tmp_path: Path) -> None:
+    kept_aside = tmp_path / "aside"
+    kept_aside.mkdir()
+    for number in range(100):
+        shutil.move(night.folder / f"note-{number:03d}.md", kept_aside)
+    for number in range(100, 150):
+        shutil.move(night.folder / f"renamed-{number:03d}.md", kept_aside)
+    before = ids(stack)
+    report = night.run()
+    assert report["outcome"] == "unchanged"
+    assert report["warning"].startswith("150 documents are no longer listed, more than gate.max_deleted_share allows")
+    assert len(report["withheld_keys"]) == 150
+    assert ids(stack) == before
+    for file in kept_aside.iterdir():
+        shutil.move(file, night.folder)
+
+
+@dataclass(slots=True)
+class Blow:
+    """One kill: what it strikes, and the moment for it."""
+
+    name: str
+    is_time: Callable[[], Any]
+    strike: Callable[[Any], None]
+    is_struck: bool = False
+
+
+class Killer(threading.Thread):
+    """Strikes each blow once, in order, as a run reaches its moment."""
+
+    def __init__(self, blows: list[Blow]) -> None:
+        super().__init__(daemon=True)
+        self.blows, self.is_over = blows, False
+
+    def run(self) -> None:
+        for blow in self.blows:
+            while not (found := blow.is_time()):
+                if self.is_over:
+                    return
+                time.sleep(0.05)
+            blow.strike(found)
+            blow.is_struck = True
+
+
+class Kills:
+    """What can be killed of a run of the corpus, at its moments."""
+
+    def __init__(self, stack: LiveStack, airflow: Any, release: str) -> None:
+        self.stack, self.airflow, self.objects, self.release = stack, airflow, stack.objects(), release
+        runs = airflow.get(f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns?order_by=-run_after&limit=1").json()["dag_runs"]
+        self.path = f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns/{runs[0]['dag_run_id']}/taskInstances"
+        self.killed: set[int] = set()
+
+    def task(self, stage: str) -> list[psutil.Process]:
+        """Return the process that runs a stage's task, once it does."""
+        title = f"airflow worker -- {self.airflow.get(f'{self.path}/{stage}').json().get('id')}"
+        return [process for process in self.processes() if " ".join(process.cmdline()).strip() == title]
+
+    def job_after(self, parts: int) -> list[psutil.Process]:
+        """Return the driver of the embedding once it has completed so many parts."""
+        keys = self.objects.keys("reindex", f"reindex/{CORPUS}/spaces/")
+        complete = [key for key in keys if f"/catalog/{self.release}-" in key]
+        return self.job("embed") if len(complete) >= parts else []
+
+    def job(self, stage: str) -> list[psutil.Process]:
+        """Return the driver of a stage's Ray job, once it works."""
+        words = ["-m", "reindex.jobs", stage]
+        return [process for process in self.processes() if process.cmdline()[1:4] == words]
+
+    def milvus_while(self, stage: str) -> list[psutil.Process]:
+        """Return Milvus, once a stage waits for it."""
+        if self.airflow.get(f"{self.path}/{stage}").json().get("state") != "deferred":
+            return []
+        servers = [process for process in self.processes() if process.cmdline()[1:3] == ["run", "standalone"]]
+        return [server for server in servers if "milvus" in server.cmdline()[0]]
+
+    def processes(self) -> list[psutil.Process]:
+        return [process for process in stack_processes(self.stack.home) if process.pid not in self.killed]
+
+    def kill(self, processes: list[psutil.Process]) -> None:
+        for process in processes:
+            self.killed.add(process.pid)
+            process.kill()
+
+
+def test_a_run_that_is_killed_at_ten_points_ends_as_an_undisturbed_one(stack: LiveStack, night: Night) -> None:
+    """A rebuild, so that everything is embedded: the ids are those of the release before, over the same documents."""
+    undisturbed = ids(stack)
+    night.put()
+    with api(stack) as airflow, started_run(stack, CORPUS, "--rebuild", "--json") as run:
+        release = wait_until(lambda: newest_release(stack))
+        files = ReleaseFiles(stack.objects(), "reindex", CORPUS, release)
+        kills = Kills(stack, airflow, release)
+        blows = [
+            Blow("the task of plan", lambda: kills.task("plan"), kills.kill),
+            Blow("the task of embed", lambda: kills.task("embed"), kills.kill),
+            Blow("the job of embed, two parts written", lambda: kills.job_after(2), kills.kill),
+            Blow("the job of assemble", lambda: kills.job("assemble"), kills.kill),
+            Blow("the task of load", lambda: kills.task("load"), kills.kill),
+            Blow("Milvus while it imports", lambda: kills.milvus_while("load"), kills.kill),
+            Blow("Milvus while it builds the index", lambda: kills.milvus_while("index"), kills.kill),
+            Blow("the job of verify", lambda: kills.job("verify"), kills.kill),
+            Blow("Milvus while it is measured", lambda: kills.milvus_while("verify"), kills.kill),
+            Blow("the task of promote", lambda: kills.task("promote"), kills.kill),
+        ]
+        killer = Killer(blows)
+        killer.start()
+        said, complaint = run.communicate(timeout=1100)
+        killer.is_over = True
+    assert run.returncode == 0, (complaint, [blow.name for blow in blows if blow.is_struck])
+    assert [blow.name for blow in blows if not blow.is_struck] == [], said
+    assert ids(stack) == undisturbed
+    embed = files.needed_report("embed")
+    assert (embed["embedded"], embed["reused"]) == (DOCUMENTS, 0)
+    assert embedded_documents(stack, files) == DOCUMENTS
+
+
+def newest_release(stack: LiveStack) -> str:
+    """Return the release of the run that is going on, once it has begun."""
+    row = stack.answer("releases", CORPUS)[0]
+    return str(row["release"]) if row["state"] == "unfinished" else ""
+
+
+def embedded_documents(stack: LiveStack, files: ReleaseFiles) -> int:
+    """Return how many times a document was embedded into a complete part of the release: once each, if all is well."""
+    space = files.needed_report("embed")["space"]
+    parts = EmbeddingStore(stack.objects(), "reindex", CORPUS, space)
+    with Tables() as tables:
+        keys = [parts.catalog_key(files.release)]
+        assert tables.add("mine", stack.objects(), "reindex", keys, CATALOG_SCHEMA) == []
+        return int(tables.row("select count(*) as rows from mine where embedded > 0")["rows"])

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from reindex.tables import Tables
+from tests.fakes import STATE_BUCKET, MemoryObjectStore
+
+SCHEMA = pa.schema([("key", pa.string()), ("bytes", pa.int64())])
+
+
+def bucket(**files: list[tuple[str, int]]) -> MemoryObjectStore:
+    store = MemoryObjectStore()
+    for name, rows in files.items():
+        table = pa.Table.from_pylist([{"key": key, "bytes": size} for key, size in rows], schema=SCHEMA)
+        store.write_batches(STATE_BUCKET, name, SCHEMA, table.to_batches())
+    return store
+
+
+def test_several_objects_are_one_table() -> None:
+    store = bucket(one=[("a", 1)], two=[("b", 2), ("c", 3)])
+    with Tables() as tables:
+        assert tables.add("objects", store, STATE_BUCKET, ["one", "two"], SCHEMA) == []
+        assert tables.row("select count(*) as objects, sum(bytes)::bigint as bytes from objects") == {
+            "objects": 3,
+            "bytes": 6,
+        }
+
+
+def test_no_object_is_an_empty_table_and_the_sum_of_nothing_is_nothing() -> None:
+    with Tables() as tables:
+        assert tables.add("objects", bucket(), STATE_BUCKET, ["lost"], SCHEMA) == ["lost"]
+        assert tables.row("select count(*) as objects, sum(bytes)::bigint as bytes from objects") == {
+            "objects": 0,
+            "bytes": 0,
+        }
+
+
+def test_a_large_answer_comes_in_batches_of_the_schema_asked_for() -> None:
+    with Tables() as tables:
+        tables.add_rows("objects", bucket_rows(25), SCHEMA)
+        batches = list(tables.batches("select key, bytes from objects", SCHEMA, rows=10))
+    assert sum(batch.num_rows for batch in batches) == 25
+    assert {batch.schema for batch in batches} == {SCHEMA}
+
+
+def test_a_name_in_a_query_never_means_a_python_variable() -> None:
+    mine = pa.table({"key": ["a"]})
+    with Tables() as tables, pytest.raises(Exception, match="mine does not exist"):
+        tables.rows("select * from mine")
+    assert mine.num_rows == 1
+
+
+def bucket_rows(count: int) -> list[pa.RecordBatch]:
+    rows = [{"key": str(number), "bytes": number} for number in range(count)]
+    return pa.Table.from_pylist(rows, schema=SCHEMA).to_batches()

@@ -1,0 +1,340 @@
+"""Night after night in memory: what is embedded, what is reused, what leaves, and what stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from reindex.embed import embed_documents
+from reindex.errors import DoesNotFit, LedgerMismatch, NoDocumentIndexed, TooManyDeleted
+from reindex.ledger import Ledger, check_ledger
+from reindex.plan import BUILD, UNCHANGED
+from reindex.records import DOCUMENT_SCHEMA, Memory
+from reindex.verify import FILED_SCHEMA, draw_ledger
+from tests.fakes import STATE_BUCKET
+from tests.nights import CountingEmbedder, Nights, in_process, with_settings
+
+PARAGRAPHS = [
+    " ".join(f"Sentence {j} of part {i} counts {i * 7 + j * 13} {topic} at station {j * j + i}." for j in range(16))
+    for i, topic in enumerate(["tides", "looms", "comets", "orchids", "glaciers", "bridges"])
+]
+
+
+def document(name: str, paragraphs: list[str] = PARAGRAPHS) -> str:
+    return f"# {name}\n\n" + "\n\n".join(
+        f"## Part {i} of {name}\n\n{text.replace('station', name)}" for i, text in enumerate(paragraphs)
+    )
+
+
+def notes(count: int) -> dict[str, str | bytes]:
+    return {f"{number:03}.md": f"note {number} on left and right" for number in range(count)}
+
+
+def documents(count: int) -> dict[str, str | bytes]:
+    return {f"{number:03}.md": document(f"document {number}") for number in range(count)}
+
+
+@pytest.fixture
+def nights(monkeypatch: pytest.MonkeyPatch) -> Nights:
+    in_process(monkeypatch)
+    return Nights()
+
+
+def test_a_first_night_embeds_everything(nights: Nights) -> None:
+    report = nights.run(documents(3))
+    assert (report["embed"], report["embedded"], report["reused"]) == (3, 3, 0)
+    assert report["chunks"] == report["chunks_embedded"] == report["rows"] == CountingEmbedder.texts
+    assert set(nights.texts()) == {"000.md", "001.md", "002.md"}
+
+
+def test_a_night_without_a_change_ends_with_the_plan(nights: Nights) -> None:
+    nights.run(documents(3))
+    report = nights.run()
+    assert (report["outcome"], report["live"], report["embed"], report["reuse"]) == (UNCHANGED, nights.live, 0, 3)
+
+
+def test_a_file_that_was_touched_is_not_even_read(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights.run({"a.md": document("a"), "b.md": document("b")})
+    read, keys = nights.store.read, []
+    monkeypatch.setattr(nights.store, "read", lambda bucket, key, **rest: keys.append(key) or read(bucket, key, **rest))
+    nights.run({"a.md": document("a"), "b.md": document("c")})
+    assert [key for key in keys if key.startswith("docs/")] == ["docs/b.md"]
+
+
+def test_an_edit_of_one_paragraph_embeds_its_chunks_alone(nights: Nights) -> None:
+    first = nights.run(documents(5))
+    edited = [*PARAGRAPHS[:2], "Rewritten: " + PARAGRAPHS[2], *PARAGRAPHS[3:]]
+    report = nights.run({**documents(5), "002.md": document("document 2", edited)})
+    assert (report["embedded"], report["reused"]) == (1, 4)
+    assert 1 <= report["chunks_embedded"] <= 3
+    assert report["chunks_reused"] + report["chunks_embedded"] == report["rows"]
+    assert CountingEmbedder.texts == first["chunks_embedded"] + report["chunks_embedded"]
+    assert any("Rewritten" in text for text in nights.texts()["002.md"])
+
+
+def test_an_edited_document_is_what_a_rebuild_makes_of_it(nights: Nights) -> None:
+    nights.run(documents(2))
+    edited = {**documents(2), "001.md": document("document 1", PARAGRAPHS[::-1])}
+    nights.run(edited)
+    incremental = (nights.ids(), nights.texts())
+    report = nights.run(rebuild=True)
+    assert (report["outcome"], report["embedded"], report["reused"]) == (BUILD, 2, 0)
+    assert report["chunks_embedded"] == report["chunks"]
+    assert (nights.ids(), nights.texts()) == incremental
+
+
+def test_a_rename_embeds_nothing_and_takes_the_new_name(nights: Nights) -> None:
+    nights.run({"old.txt": "left and right", "other.md": document("other")})
+    before = CountingEmbedder.texts
+    report = nights.run({"new.txt": "left and right", "other.md": document("other")})
+    assert (report["chunks_embedded"], report["moved"], report["withdraw"]) == (0, 1, 1)
+    assert CountingEmbedder.texts == before
+    assert nights.texts()["new.txt"] == ["left and right"]
+    assert "old.txt" not in nights.texts()
+
+
+def test_the_same_bytes_in_another_format_are_another_document(nights: Nights) -> None:
+    nights.run({"a.md": "# Title\n\ntext"})
+    assert nights.run({"a.txt": "# Title\n\ntext"})["embedded"] == 1
+    assert nights.texts() == {"a.txt": ["# Title\n\ntext"]}
+
+
+def test_copies_are_stored_for_each_key(nights: Nights) -> None:
+    report = nights.run({"a.txt": "left and right", "b.txt": "left and right"})
+    assert (report["rows"], report["chunks_embedded"]) == (2, 1)
+    assert len(nights.ids()) == 2
+
+
+def test_what_left_and_came_back_is_not_embedded_again(nights: Nights) -> None:
+    nights.run(documents(3))
+    nights.run({name: text for name, text in documents(3).items() if name != "001.md"})
+    assert set(nights.texts()) == {"000.md", "002.md"}
+    report = nights.run(documents(3))
+    assert (report["chunks_embedded"], report["reused"]) == (0, 3)
+
+
+def test_a_rollback_and_the_way_forward_embed_nothing(nights: Nights) -> None:
+    nights.run(documents(2))
+    rolled_back_to = nights.live
+    nights.run({**documents(2), "000.md": document("document 0", PARAGRAPHS[1:])})
+    nights.live = rolled_back_to
+    report = nights.run()
+    assert (report["outcome"], report["chunks_embedded"]) == (BUILD, 0)
+
+
+def test_a_run_that_died_goes_on_with_what_no_complete_part_holds(nights: Nights) -> None:
+    nights.put(documents(20))
+    files = nights.begin()
+    nights.plan(files)
+    parts = nights.parts(files)
+    chain = nights.chain
+
+    def dies_in_the_middle(work: Any) -> list[dict[str, Any]]:
+        chain(files, replace_pending(work, work.pending[:1]))
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        embed_documents(files, parts, dies_in_the_middle, rebuild=False)
+    before = CountingEmbedder.texts
+    report = nights.embed(files)
+    assert before > 0
+    assert report["chunks_embedded"] == report["chunks"] == CountingEmbedder.texts
+
+
+def replace_pending(work: Any, pending: list[Any]) -> Any:
+    return replace(work, pending=pending)
+
+
+def test_two_runs_over_the_same_documents_share_their_embedding(nights: Nights) -> None:
+    """Both are planned before either embeds, as backfilled nights are."""
+    nights.put(documents(4))
+    first, second = nights.begin(), nights.begin()
+    nights.plan(first)
+    nights.plan(second)
+    assert nights.embed(first)["chunks_embedded"] > 0
+    report = nights.embed(second)
+    assert (report["chunks_embedded"], report["reused"]) == (0, 4)
+
+
+def test_a_rejected_document_is_remembered_and_not_tried_every_night(nights: Nights) -> None:
+    report = nights.run({"a.md": document("a"), "broken.pdf": b"%PDF-1.4 and then nothing"})
+    assert (report["embedded"], report["rejected"]) == (1, 1)
+    again = nights.run()
+    assert (again["outcome"], again["reject"]) == (UNCHANGED, 1)
+    with_more = nights.run({"a.md": document("a"), "b.md": document("b"), "broken.pdf": b"%PDF-1.4 and then nothing"})
+    assert (with_more["plan_embed"], with_more["rejected"]) == (1, 1)
+    assert with_more["rejected_by_reason"] == {"cannot-be-parsed": 1}
+
+
+def test_an_object_that_is_gone_is_rejected_and_tried_again(nights: Nights) -> None:
+    nights.put(documents(2))
+    files = nights.begin()
+    nights.plan(files)
+    nights.store.delete("sources", "docs/001.md")
+    assert nights.embed(files)["rejected_by_reason"] == {"gone-since-the-snapshot": 1}
+    nights.live = files.release
+    assert nights.run(documents(2))["plan_embed"] == 1
+
+
+def test_nothing_indexed_is_an_error(nights: Nights) -> None:
+    with pytest.raises(NoDocumentIndexed, match=r"all 1 documents were rejected, the first because: docs/a\.pdf"):
+        nights.run({"a.pdf": b"nothing"})
+
+
+def test_many_deletions_are_withheld_and_additions_go_on(nights: Nights) -> None:
+    nights.run(notes(40))
+    left = {**dict(list(notes(40).items())[:20]), "new.md": document("new")}
+    report = nights.run(left)
+    assert (report["withhold"], report["withdraw"], report["embedded"]) == (20, 0, 1)
+    assert report["withheld_keys"] == [f"docs/{number:03}.md" for number in range(20, 40)]
+    assert "20 documents are no longer listed, more than gate.max_deleted_share allows" in report["warning"]
+    assert len(nights.texts()) == 41
+    assert (report["documents"], report["reused"], report["withheld"]) == (41, 20, 20)
+
+
+def test_withheld_documents_stay_night_after_night_until_they_are_allowed_to_go(nights: Nights) -> None:
+    nights.run(notes(40))
+    few = dict(list(notes(40).items())[:20])
+    assert nights.run(few)["outcome"] == UNCHANGED
+    assert nights.run(few, max_deleted=19)["withhold"] == 20
+    report = nights.run(few, max_deleted=20)
+    assert (report["withhold"], report["withdraw"], report["warning"]) == (0, 20, "")
+    assert len(nights.texts()) == 20
+
+
+def test_moved_documents_are_no_deletions(nights: Nights) -> None:
+    nights.run(notes(40))
+    renamed = {f"elsewhere/{name}": text for name, text in notes(40).items()}
+    report = nights.run(renamed)
+    assert (report["withhold"], report["moved"], report["chunks_embedded"]) == (0, 40, 0)
+    assert set(nights.texts()) == set(renamed)
+
+
+def test_deletions_that_cannot_be_kept_in_a_new_space_need_a_word(nights: Nights) -> None:
+    nights.run(notes(40))
+    nights.corpus = with_settings(nights.corpus, chunks={"max_tokens": 100})
+    few = dict(list(notes(40).items())[:20])
+    with pytest.raises(TooManyDeleted, match=r"20 of 40 live documents.*--max-deleted 20"):
+        nights.run(few)
+    assert nights.run(few, max_deleted=20)["embedded"] == 20
+
+
+def test_what_cannot_be_loaded_beside_the_live_release_is_refused_before_anything_is_read(nights: Nights) -> None:
+    nights.run(documents(3))
+    nights.memory = Memory(limit_bytes=1000, used_bytes=100)
+    before = CountingEmbedder.texts
+    with pytest.raises(DoesNotFit):
+        nights.run(documents(4))
+    assert CountingEmbedder.texts == before
+    assert nights.run(documents(3))["outcome"] == UNCHANGED
+
+
+def test_the_plan_holds_a_forecast_at_the_rates_of_the_corpus(nights: Nights) -> None:
+    assert nights.run(documents(3))["forecast"]["basis"] == "defaults"
+    report = nights.run(documents(4))
+    assert (report["forecast"]["documents"], report["forecast"]["rows"] > 0) == (4, True)
+
+
+def drawn(nights: Nights) -> Ledger:
+    """Return the ledger of the live release, as if Milvus had taken every row of its import files."""
+    files = nights.live_files()
+    assembled = files.needed_report("assemble")
+    loaded = [{**file, "imported": file["rows"]} for file in assembled["files"]]
+    files.write_report("load", 0, {"files": loaded, "rows": assembled["rows"]})
+    counts = {name: len(texts) for name, texts in nights.texts().items()}
+    rows = [{"document": f"docs/{name}", "rows": count} for name, count in counts.items()]
+    total = sum(counts.values())
+    filed = pa.Table.from_pylist(rows, schema=FILED_SCHEMA)
+    return draw_ledger(files, filed, file_rows=total, collection_rows=total, distinct_ids=total)
+
+
+def test_the_ledger_of_a_night_adds_up(nights: Nights) -> None:
+    nights.run({**notes(40), "broken.pdf": b"%PDF-1.4 and then nothing"})
+    nights.run(
+        {**dict(list(notes(40).items())[:20]), "new.md": document("new"), "broken.pdf": b"%PDF-1.4 and then nothing"}
+    )
+    ledger = drawn(nights)
+    check_ledger(ledger)
+    assert (ledger.listed, ledger.reused, ledger.embedded, ledger.rejected, ledger.withheld) == (22, 20, 1, 1, 20)
+
+
+def test_the_ledger_names_each_document_that_does_not_agree(nights: Nights) -> None:
+    nights.run(notes(3))
+    files = nights.live_files()
+    rows = nights.store.read_table(STATE_BUCKET, files.key("documents.parquet")).to_pylist()
+    rows[0] = {**rows[0], "key": "docs/never-listed.md"}
+    rows[1] = {**rows[1], "chunks": 7}
+    table = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
+    files.write_table("documents.parquet", DOCUMENT_SCHEMA, table.to_batches())
+    ledger = drawn(nights)
+    assert (ledger.unlisted, len(ledger.unaccounted)) == (("docs/never-listed.md",), 1)
+    assert rows[1]["key"] in ledger.misfits
+    with pytest.raises(
+        LedgerMismatch, match=r"neither indexed nor rejected: .*; indexed or rejected but never listed: docs/never"
+    ):
+        check_ledger(ledger)
+
+
+# One knob turned, three documents: how many are parsed and chunked again, and how many are embedded again.
+KNOBS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "nothing": ({}, 0, UNCHANGED),
+    "the model's files": ({"model": "0" * 64}, 3, BUILD),
+    "passage_prompt": (
+        {"embedding": {"precision": "float32", "passage_prompt": "passage: "}, "chunks": {"max_tokens": 250}},
+        3,
+        BUILD,
+    ),
+    "precision": ({"embedding": {"precision": "bfloat16"}}, 3, BUILD),
+    "max_tokens": ({"chunks": {"max_tokens": 128}}, 3, BUILD),
+    "overlap_tokens": ({"chunks": {"overlap_tokens": 0}}, 3, BUILD),
+    "the parser": ({"parser": "another/2"}, 3, BUILD),
+    "query_prompt": ({"embedding": {"precision": "float32", "query_prompt": "query: "}}, 0, BUILD),
+    "index": ({"index": {"type": "HNSW", "params": {"M": 8, "efConstruction": 100}}}, 0, BUILD),
+    "gate": ({"gate": {"min_recall": 0.9}}, 0, UNCHANGED),
+    "retention": ({"retention": {"releases": 5}}, 0, UNCHANGED),
+    "schedule": ({"schedule": "0 3 * * *"}, 0, UNCHANGED),
+    "promote": ({"promote": "never"}, 0, UNCHANGED),
+}
+
+
+@pytest.mark.parametrize("knob", KNOBS)
+def test_one_knob_embeds_again_exactly_what_it_decides(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, knob: str
+) -> None:
+    changes, expected, outcome = KNOBS[knob]
+    nights.run(documents(3))
+    settings = {name: value for name, value in changes.items() if name not in {"model", "parser"}}
+    if "model" in changes:
+        nights.model = replace(nights.model, digest=changes["model"])
+    if "parser" in changes:
+        monkeypatch.setattr("reindex.embedders.PARSER_VERSION", changes["parser"])
+    nights.corpus = with_settings(nights.corpus, **settings)
+    calls = count_calls(monkeypatch)
+    report = nights.run()
+    found = (calls["parsed"], calls["chunked"], report.get("embedded", 0), report["outcome"])
+    assert found == (expected, expected, expected, outcome)
+    assert report.get("chunks_embedded", 0) == (report["chunks"] if expected else 0)
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Count the documents that are parsed and chunked from now on."""
+    import reindex.embed
+    from reindex.chunk import Chunker
+
+    calls = {"parsed": 0, "chunked": 0}
+    parse, chunk = reindex.embed.parse_document, Chunker.chunk_document
+
+    def parsed(*arguments: Any) -> Any:
+        calls["parsed"] += 1
+        return parse(*arguments)
+
+    def chunked(*arguments: Any) -> Any:
+        calls["chunked"] += 1
+        return chunk(*arguments)
+
+    monkeypatch.setattr(reindex.embed, "parse_document", parsed)
+    monkeypatch.setattr(Chunker, "chunk_document", chunked)
+    return calls
