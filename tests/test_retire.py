@@ -8,7 +8,7 @@ import pytest
 
 from reindex.naming import collection_name, space_prefix
 from reindex.releases import LivePointer, ReleaseFiles, read_live, write_live
-from reindex.retire import Fate, Standing, decide, make_room, retire_releases
+from reindex.retire import Fate, Standing, decide, leaving_rows, make_room, retire_releases
 from reindex.settings import Index, Retention
 from reindex.store import ExactStore
 from tests.fakes import STATE_BUCKET, MemoryObjectStore, exact_store, release_files

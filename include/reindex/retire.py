@@ -95,6 +95,16 @@ def make_room(store: VectorStore, files: ReleaseFiles, retention: Retention) -> 
     return _report(verdicts)
 
 
+def leaving_rows(store: VectorStore, files: ReleaseFiles, retention: Retention) -> int:
+    """Return the rows of the collections that `make_room` would take out of memory now."""
+    inventory = _take_inventory(store, files)
+    verdicts = _judge(store, files, inventory, retention, datetime.now(UTC))
+    leaving = [verdict.release for verdict in verdicts if verdict.fate is not Fate.KEEP]
+    held = [name for name in leaving if name in inventory.collections]
+    loaded = [name for name in held if store.load_state(inventory.collections[name]).loaded]
+    return sum((files.of(name).report("load") or {}).get("rows", 0) for name in loaded)
+
+
 def decide(
     standings: list[Standing], retention: Retention, live: LivePointer | None, *, own: str, now: datetime
 ) -> list[Verdict]:

@@ -18,6 +18,7 @@ from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
 from reindex.promote import wants_promotion
 from reindex.releases import read_live, run_stage
+from reindex.retire import leaving_rows
 from reindex.retire import retire_releases as retire
 from reindex.rollback import begin_rollback, finish_rollback
 from reindex.rollback import roll_back as go_back
@@ -71,7 +72,8 @@ def plan_release(release: str, corpus: str) -> str:
             store.capabilities()
             alias = alias_name(corpus)
             live = store.describe(alias) if store.resolve_alias(alias) else None
-            query_side = QuerySide(live=live, memory=store.memory())
+            leaving = leaving_rows(store, files, settings.retention)
+            query_side = QuerySide(live=live, memory=store.memory(), leaving_rows=leaving)
         return plan(files, settings, find_model(settings.embedding.model), query_side, asked)
 
     report = run_stage(files, "plan", work)
