@@ -15,7 +15,7 @@ LAYERS = [
     {"naming", "index_types", "rates"},
     {"settings", "records", "ledger"},
     {"storage", "store", "forecast"},
-    {"releases", "tables"},
+    {"releases", "tables", "tombstones"},
     {"parts"},
     {"parse", "importers", "milvus"},
     {"chunk", "embedders"},
