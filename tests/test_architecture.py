@@ -14,6 +14,7 @@ LAYERS = [
     {"errors"},
     {"naming", "index_types", "rates"},
     {"settings", "records", "ledger"},
+    {"versions", "version_pages"},
     {"storage", "store", "forecast"},
     {"releases", "tables", "tombstones"},
     {"parts"},

@@ -27,7 +27,7 @@ def take_snapshot(files: ReleaseFiles, corpus: Corpus) -> dict[str, Any]:
     objects = select_objects(files.store.list_objects(source.bucket, source.prefix), source)
     first = next(objects, None)
     if first is None:
-        raise NothingToIndex(source.bucket, source.prefix)
+        raise NothingToIndex(source.bucket, source.prefix, "")
     totals = {"documents": 0, "bytes": 0}
     files.freeze_corpus(corpus)
     files.write_table(SNAPSHOT_FILE, SNAPSHOT_SCHEMA, _counted(chain([first], objects), totals))
