@@ -33,6 +33,13 @@ def reindex_dag(corpus: Corpus) -> DAG:
                 title="Promote",
                 description="auto moves the alias when every gate is passed; never leaves the release green",
             ),
+            "as_of": Param(
+                None,
+                type=["null", "string"],
+                format="date-time",
+                title="As of",
+                description="index the bucket as it was at this moment; empty: at the run's own",
+            ),
             "rebuild": Param(
                 default=False,
                 type="boolean",

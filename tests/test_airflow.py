@@ -137,7 +137,9 @@ def test_ray_jobs_wait_for_each_other(bag: Any) -> None:
 
 
 def test_the_form_begins_with_what_the_corpus_says(bag: Any) -> None:
-    assert bag["dags"]["reindex_good"]["params"]["promote"]["enum"] == ["auto", "never"]
+    params = bag["dags"]["reindex_good"]["params"]
+    assert params["promote"]["enum"] == ["auto", "never"]
+    assert (params["as_of"]["type"], params["as_of"]["format"]) == (["null", "string"], "date-time")
 
 
 def test_a_broken_corpus_file_fails_alone_every_night(bag: Any) -> None:
