@@ -39,6 +39,13 @@ def reindex_dag(corpus: Corpus) -> DAG:
                 title="Promote",
                 description="whether the alias moves to the release; a backfill that asks for auto never moves it back",
             ),
+            "as_of": Param(
+                None,
+                type=["null", "string"],
+                format="date-time",
+                title="As of",
+                description="index the bucket as it was at this moment; empty: at the run's own",
+            ),
             "rebuild": Param(
                 default=False,
                 type="boolean",

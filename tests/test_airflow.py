@@ -188,9 +188,10 @@ def test_ray_jobs_wait_for_each_other(bag: Any) -> None:
 
 
 def test_the_form_begins_with_what_the_corpus_says(bag: Any) -> None:
-    promote = bag["dags"]["reindex_good"]["params"]["promote"]
-    assert promote["enum"] == [None, "auto", "never"]
-    assert "as the corpus file says (never)" in promote["values_display"]["null"]
+    params = bag["dags"]["reindex_good"]["params"]
+    assert params["promote"]["enum"] == [None, "auto", "never"]
+    assert "as the corpus file says (never)" in params["promote"]["values_display"]["null"]
+    assert (params["as_of"]["type"], params["as_of"]["format"]) == (["null", "string"], "date-time")
 
 
 def test_a_broken_corpus_file_fails_alone_every_night(bag: Any) -> None:

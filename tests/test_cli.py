@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from reindex import runs
 from reindex.cli import app
+from reindex.naming import release_name
 from tests.conftest import REINDEX
 
 COMMANDS = ["up", "down", "status", "corpora", "put", "run", "releases", "rollback", "retire"]
@@ -38,9 +41,16 @@ def test_what_comes_later_says_so(tmp_path: Path, command: str) -> None:
     )
 
 
-@pytest.mark.parametrize("option", [("--as-of", "2026-01-01"), ("--promote", "ask")])
+@pytest.mark.parametrize("option", [("--promote", "ask")])
 def test_an_option_that_comes_later_is_not_ignored(tmp_path: Path, option: tuple[str, str]) -> None:
     assert "comes in a later version" in refusal(reindex(tmp_path, "run", "python-docs", *option))
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"), [("yesterday", "'yesterday' is no moment; write it as"), ("2999-01-01", "has not come yet")]
+)
+def test_a_moment_that_cannot_be_is_refused_before_a_run_is_begun(tmp_path: Path, moment: str, said: str) -> None:
+    assert said in refusal(reindex(tmp_path, "run", "python-docs", "--as-of", moment))
 
 
 def test_wrong_usage_is_status_2(tmp_path: Path) -> None:
@@ -67,3 +77,17 @@ def test_a_rollback_minds_that_the_corpus_is_known_and_not_what_its_file_says(tm
     corpora = {"REINDEX_CORPORA": str(tmp_path)}
     assert "no corpus is called 'other'" in refusal(reindex(tmp_path, "rollback", "other", **corpora))
     assert "REINDEX_AIRFLOW_URL: is not set" in refusal(reindex(tmp_path, "rollback", "typo", **corpora))
+
+
+@pytest.mark.parametrize(
+    ("conf", "named_from"),
+    [({}, "2026-03-01T02:00:05Z"), ({"as_of": "2026-02-01T00:00:00+00:00"}, "2026-02-01T00:00:00Z")],
+)
+def test_a_run_s_release_is_named_as_its_snapshot_names_it(conf: dict[str, str], named_from: str) -> None:
+    started = {
+        "dag_run_id": "manual__1",
+        "run_type": "manual",
+        "logical_date": None,
+        "run_after": "2026-03-01T02:00:05Z",
+    }
+    assert runs._name(started, conf) == release_name(datetime.fromisoformat(named_from), "manual__1")

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.test_live import TOPICS, api, live_collection, started_run, wait_unti
 pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
 CORPUS = "nights"
 DOCUMENTS = 300
+# Among the long ones.
+EDITED = 7
 
 
 def paragraph(number: int, part: int) -> str:
@@ -36,7 +39,9 @@ def paragraph(number: int, part: int) -> str:
 
 
 def write_document(folder: Path, number: int, *, name: str = "note", edited: str = "") -> None:
-    parts = [f"## Part {part} of note {number}\n\n{paragraph(number, part)}" for part in range(3)]
+    """Write a note of one chunk; every hundredth is as long as ten."""
+    count = 30 if number % 100 == EDITED else 3
+    parts = [f"## Part {part} of note {number}\n\n{paragraph(number, part)}" for part in range(count)]
     if edited:
         parts[1] += f" {edited}"
     (folder / f"{name}-{number:03d}.md").write_text(f"# Note {number}\n\n" + "\n\n".join(parts))
@@ -102,7 +107,7 @@ def test_a_night_without_a_change_builds_nothing(stack: LiveStack, night: Night)
 
 
 def test_an_edit_of_one_paragraph_embeds_three_chunks_at_most(stack: LiveStack, night: Night) -> None:
-    write_document(night.folder, 7, edited="The lighthouse keeper corrected this sentence by hand.")
+    write_document(night.folder, EDITED, edited="The lighthouse keeper corrected this sentence by hand.")
     report = night.run()
     assert (report["embedded"], report["reused"]) == (1, DOCUMENTS - 1)
     assert 1 <= report["chunks_embedded"] <= 3
@@ -179,7 +184,7 @@ class Kills:
     def task(self, stage: str) -> list[psutil.Process]:
         """Return the process that runs a stage's task, once it does."""
         title = f"airflow worker -- {self.airflow.get(f'{self.path}/{stage}').json().get('id')}"
-        return [process for process in self.processes() if " ".join(process.cmdline()).strip() == title]
+        return self.running(lambda words: " ".join(words).strip() == title)
 
     def job_after(self, parts: int) -> list[psutil.Process]:
         """Return the driver of the embedding once it has completed so many parts."""
@@ -189,23 +194,28 @@ class Kills:
 
     def job(self, stage: str) -> list[psutil.Process]:
         """Return the driver of a stage's Ray job, once it works."""
-        words = ["-m", "reindex.jobs", stage]
-        return [process for process in self.processes() if process.cmdline()[1:4] == words]
+        return self.running(lambda words: words[1:4] == ["-m", "reindex.jobs", stage])
 
     def milvus_while(self, stage: str) -> list[psutil.Process]:
         """Return Milvus, once a stage waits for it."""
         if self.airflow.get(f"{self.path}/{stage}").json().get("state") != "deferred":
             return []
-        servers = [process for process in self.processes() if process.cmdline()[1:3] == ["run", "standalone"]]
-        return [server for server in servers if "milvus" in server.cmdline()[0]]
+        return self.running(lambda words: words[1:3] == ["run", "standalone"] and words[0].endswith("milvus"))
 
-    def processes(self) -> list[psutil.Process]:
-        return [process for process in stack_processes(self.stack.home) if process.pid not in self.killed]
+    def running(self, is_wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
+        """Return the stack's processes with such a command line, but for those that were killed."""
+        found = []
+        for process in stack_processes(self.stack.home):
+            with suppress(psutil.Error):
+                if process.pid not in self.killed and is_wanted(process.cmdline()):
+                    found.append(process)
+        return found
 
     def kill(self, processes: list[psutil.Process]) -> None:
         for process in processes:
             self.killed.add(process.pid)
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def test_a_run_that_is_killed_at_ten_points_ends_as_an_undisturbed_one(stack: LiveStack, night: Night) -> None:

@@ -153,6 +153,15 @@ def test_dropping_takes_the_collection_and_all_tables_and_nothing_of_anybody_els
     assert old.release not in make_room(store, live, KEEP_2)["why"]
 
 
+def test_what_would_give_way_is_counted_by_its_rows() -> None:
+    (old, kept, live), store = three_releases()
+    for files, rows in ((old, 30), (kept, 5), (live, 7)):
+        files.write_report("load", 0, {"rows": rows})
+    assert leaving_rows(store, live, KEEP_2) == 35
+    make_room(store, live, KEEP_2)
+    assert leaving_rows(store, live, KEEP_2) == 0
+
+
 def test_a_dry_run_says_the_same_and_changes_nothing() -> None:
     (_, _, live), store = three_releases()
     bucket = live.store

@@ -45,6 +45,7 @@ from reindex.settings import (
     s3_connection,
     state_bucket,
 )
+from reindex.snapshot import check_has_come, read_moment
 from reindex.storage import ObjectStore
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -125,20 +126,28 @@ def run(
         Literal["auto", "ask", "never"] | None, typer.Option(help="default: as the corpus file says")
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="embed everything anew, changed or not")] = False,
-    as_of: Annotated[str | None, typer.Option(help="comes in a later version")] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(metavar="T", help="index the bucket as it was then: a date or date-time, UTC if no zone"),
+    ] = None,
     max_deleted: Annotated[
         int | None, typer.Option(min=0, help="let so many documents leave the index at most")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the corpus's DAG now, show where it is and print its report; exit status 0 only if it succeeded."""
-    asked = {"--as-of": as_of, "--promote ask": promote == "ask" or None}
+    """Run the corpus's DAG, show where it is and print its report; exit status 0 only if it succeeded."""
+    asked = {"--promote ask": promote == "ask" or None}
     for option in (name for name, value in asked.items() if value is not None):
         raise SettingsError("reindex run", option, _LATER)
     settings = _corpus(corpus)
+    conf = {
+        "promote": promote,
+        "rebuild": rebuild,
+        "max_deleted": max_deleted,
+        "as_of": None if as_of is None else _moment(as_of),
+    }
     _check_bucket(settings)
     with closing(Airflow(airflow_connection(_environment()))) as airflow:
-        conf = {"promote": promote, "rebuild": rebuild, "max_deleted": max_deleted}
         started = airflow.trigger(dag_id(corpus), conf=conf)
         files = _files(corpus, started.name)
         _follow(airflow, started, files, quiet=as_json)
@@ -259,6 +268,13 @@ def _objects() -> ObjectStore:
 
 def _files(corpus: str, release: str) -> ReleaseFiles:
     return ReleaseFiles(_objects(), state_bucket(_environment()), corpus, release)
+
+
+def _moment(text: str) -> str:
+    """Return a moment as a run is told it; raise InvalidMoment or FutureMoment before there is a run."""
+    moment = read_moment(text)
+    check_has_come(moment)
+    return moment.isoformat()
 
 
 def _check_bucket(corpus: Corpus) -> None:

@@ -16,6 +16,9 @@ ReindexError
     ├── InvalidCorpusName       a name that could not be a Milvus name
     ├── AccessRefused           wrong credentials
     ├── BucketMissing           the bucket is not there
+    ├── InvalidMoment           a text that is no date and no time
+    ├── FutureMoment            a moment that has not come yet
+    ├── PastUnknown             the bucket does not know what it held at that moment
     ├── FileMissing             a file of the state bucket that others speak of is gone
     ├── NothingToIndex          no object matches the corpus
     ├── NoDocumentIndexed       every document was rejected
@@ -206,14 +209,46 @@ class FileMissing(TerminalError):
         return f"s3://{self.bucket}/{self.key} is gone, though it is still spoken of; start a new run"
 
 
-class NothingToIndex(TerminalError):
-    def __init__(self, bucket: str, prefix: str) -> None:
-        super().__init__(bucket, prefix)
-        self.bucket, self.prefix = bucket, prefix
+class InvalidMoment(TerminalError):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"as_of {self.text!r} is no moment; write it as 2026-03-01 (midnight, UTC) or 2026-03-01T02:00:00+00:00"
+
+
+class FutureMoment(TerminalError):
+    def __init__(self, as_of: str) -> None:
+        super().__init__(as_of)
+        self.as_of = as_of
+
+    def __str__(self) -> str:
+        return f"the moment {self.as_of} has not come yet, so no bucket can be listed as of then; name an earlier one"
+
+
+class PastUnknown(TerminalError):
+    def __init__(self, bucket: str, as_of: str, reason: str) -> None:
+        super().__init__(bucket, as_of, reason)
+        self.bucket, self.as_of, self.reason = bucket, as_of, reason
 
     def __str__(self) -> str:
         return (
-            f"s3://{self.bucket}/{self.prefix} holds no object that the corpus includes; "
+            f"bucket {self.bucket!r} does not know what it held at {self.as_of}: {self.reason}; "
+            "switch versioning on to list later moments exactly, or index what has not changed since "
+            "with source.approximate_as_of: true"
+        )
+
+
+class NothingToIndex(TerminalError):
+    def __init__(self, bucket: str, prefix: str, moment: str) -> None:
+        super().__init__(bucket, prefix, moment)
+        self.bucket, self.prefix, self.moment = bucket, prefix, moment
+
+    def __str__(self) -> str:
+        when = f"held at {self.moment}" if self.moment else "holds"
+        return (
+            f"s3://{self.bucket}/{self.prefix} {when} no object that the corpus includes; "
             "the live index stays as it is: put documents there (`reindex put`) or correct source in the corpus file"
         )
 

@@ -97,6 +97,15 @@ def space_prefix(corpus: str, space: str) -> str:
     return f"{spaces_prefix(corpus)}{space}"
 
 
+def tombstones_prefix(corpus: str) -> str:
+    return f"{corpus_prefix(corpus)}/tombstones/"
+
+
+def tombstone_key(corpus: str, key: str) -> str:
+    """Return the place of a document's tombstone: its key hashed, since a key may hold anything and be long."""
+    return f"{tombstones_prefix(corpus)}{_digest(key.encode(), size=16)}.json"
+
+
 def import_file_name(number: int) -> str:
     return f"import/part-{number:05d}.parquet"
 

@@ -99,15 +99,16 @@ def passage_columns() -> list[str]:
     return [f.name for f in dataclasses.fields(Passage)]
 
 
-SNAPSHOT_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("version", pa.string()),
-        ("etag", pa.string()),
-        ("bytes", pa.int64()),
-        ("modified", pa.timestamp("us", tz="UTC")),
-    ]
-)
+_OBJECT = [
+    ("key", pa.string()),
+    ("version", pa.string()),
+    ("etag", pa.string()),
+    ("bytes", pa.int64()),
+    ("modified", pa.timestamp("us", tz="UTC")),
+]
+
+# `metadata` is for whoever reads the snapshot: no later table carries it on.
+SNAPSHOT_SCHEMA = pa.schema([*_OBJECT, ("metadata", pa.string())])
 
 # What is known of a document once it has been read: its content, and the part that holds its passages or why none does.
 _FINDING = [
@@ -119,10 +120,10 @@ _FINDING = [
     ("detail", pa.string()),
 ]
 
-PLAN_SCHEMA = pa.schema([*SNAPSHOT_SCHEMA, ("action", pa.string()), *_FINDING])
+PLAN_SCHEMA = pa.schema([*_OBJECT, ("action", pa.string()), *_FINDING])
 
 # The documents that a release indexes; `action` says how it came by them: embed, reuse or withhold.
-DOCUMENT_SCHEMA = pa.schema([*SNAPSHOT_SCHEMA, ("action", pa.string()), *_FINDING[:4]])
+DOCUMENT_SCHEMA = pa.schema([*_OBJECT, ("action", pa.string()), *_FINDING[:4]])
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -195,13 +196,17 @@ class ParsedDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredObject:
-    """One object of the source bucket; `version` is empty where the bucket keeps none."""
+    """One object of the source bucket; `version` is empty where the bucket keeps none.
+
+    `metadata` is a JSON object: of the user metadata, what the corpus asks for.
+    """
 
     key: str
     version: str
     etag: str
     bytes: int
     modified: datetime
+    metadata: str = "{}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from reindex.errors import AccessRefused, RunFailed, RunRefused, ServiceUnavaila
 from reindex.naming import release_name
 from reindex.releases import STAGES
 from reindex.settings import AirflowConnection
+from reindex.snapshot import choose_moment
 
 _TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 1.0
@@ -81,8 +82,7 @@ class Airflow:
         answer = self._send(
             "POST", f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf}, refusal_of=dag
         ).json()
-        as_of = datetime.fromisoformat(answer["logical_date"] or answer["run_after"])
-        return Run(dag=dag, id=answer["dag_run_id"], name=release_name(as_of, answer["dag_run_id"]), kind=kind)
+        return Run(dag=dag, id=answer["dag_run_id"], name=_name(answer, conf), kind=kind)
 
     def state(self, run: Run) -> RunState:
         path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}"
@@ -140,6 +140,17 @@ class Airflow:
         if answer.is_error and not (missing_is_fine and answer.status_code == httpx.codes.NOT_FOUND):
             raise ServiceUnavailable("Airflow", self._address, f"HTTP {answer.status_code} for {path}")
         return answer
+
+
+def _name(run: dict[str, Any], conf: dict[str, Any]) -> str:
+    """Return the release that a run makes, as its snapshot names it."""
+    moment = choose_moment(
+        asked=conf.get("as_of"),
+        run_type=run["run_type"],
+        logical_date=datetime.fromisoformat(run["logical_date"]) if run["logical_date"] else None,
+        run_after=datetime.fromisoformat(run["run_after"]),
+    )
+    return release_name(moment.as_of, run["dag_run_id"])
 
 
 def _last_exception(events: list[Any]) -> str:

@@ -33,12 +33,18 @@ def _cron(schedule: str | None) -> str | None:
 
 
 class Source(_Section):
-    """Where the documents lie; patterns match the key after the prefix, as in `**/*.md`."""
+    """Where the documents lie; patterns match the key after the prefix, as in `**/*.md`.
+
+    `metadata` names the user metadata that a snapshot keeps, at a request for each object. `approximate_as_of` lets a
+    bucket without versions be listed as of the past: without what has changed since.
+    """
 
     bucket: str
     prefix: str = ""
     include: tuple[str, ...] = ("**/*",)
     exclude: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
+    approximate_as_of: bool = False
 
 
 class Chunks(_Section):

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +19,11 @@ from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from reindex.errors import AccessRefused, BucketMissing, FileMissing, ReindexError, ServiceUnavailable
+from reindex.errors import AccessRefused, BucketMissing, FileMissing, PastUnknown, ReindexError, ServiceUnavailable
 from reindex.records import StoredObject
 from reindex.settings import S3Connection
+from reindex.version_pages import version_listings
+from reindex.versions import objects_at, objects_now, stored_object
 
 _REFUSED = {
     "AccessDenied",
@@ -70,29 +73,40 @@ class ObjectStore:
         """Travel to a Ray worker as the address: connections do not."""
         return ObjectStore, (self._connection,)
 
-    def list_objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
-        """Yield the objects under a prefix in key order, each in its latest version where the bucket keeps versions."""
+    def is_versioned(self, bucket: str) -> bool:
+        """Return whether the bucket keeps what is overwritten or deleted: not so while versioning is suspended."""
         with self._translated(bucket):
-            versioned = self._client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
-            call, section = ("list_object_versions", "Versions") if versioned else ("list_objects_v2", "Contents")
-            for page in self._client.get_paginator(call).paginate(Bucket=bucket, Prefix=prefix):
-                yield from (_stored(entry) for entry in page.get(section, []) if entry.get("IsLatest", True))
+            return bool(self._client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled")
+
+    def list_objects(self, bucket: str, prefix: str, as_of: datetime | None = None) -> Iterator[StoredObject]:
+        """Yield the objects under a prefix, each in its latest version where the bucket keeps versions.
+
+        With `as_of`, yield them as they were at that moment; raise PastUnknown if the bucket has not kept them.
+        """
+        versioned = self.is_versioned(bucket)
+        if as_of and not versioned:
+            raise PastUnknown(bucket, as_of.astimezone(UTC).isoformat(), "it keeps no versions")
+        if not versioned:
+            yield from self.entries(bucket, prefix)
+            return
+        with self._translated(bucket):
+            for pages in version_listings(self._client, bucket, prefix):
+                yield from objects_at(pages, as_of, bucket) if as_of else objects_now(pages)
 
     def entries(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """Yield the objects under a prefix in key order as they are now, whether the bucket keeps versions or not."""
         with self._translated(bucket):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                yield from (_stored(entry) for entry in page.get("Contents", []))
+                yield from (stored_object(entry) for entry in page.get("Contents", ()))
 
     def keys(self, bucket: str, prefix: str) -> Iterator[str]:
         return (found.key for found in self.entries(bucket, prefix))
 
     def read(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> bytes | None:
         """Return an object's bytes, or None if it is not there in that version or with that ETag."""
-        asked = {"VersionId": version} if version else {"IfMatch": etag} if etag else {}
         with self._translated(bucket):
             try:
-                body = self._client.get_object(Bucket=bucket, Key=key, **asked)["Body"]
+                body = self._client.get_object(Bucket=bucket, Key=key, **_pin(version, etag))["Body"]
                 return bytes(body.read())
             except ClientError as error:
                 if _code(error) in _ABSENT:
@@ -138,6 +152,16 @@ class ObjectStore:
             except ClientError as error:
                 if _code(error) in _ABSENT:
                     return None
+                raise
+
+    def metadata(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> dict[str, str]:
+        """Return an object's user metadata by lower-case name; none if it is not there in that version or ETag."""
+        with self._translated(bucket):
+            try:
+                return dict(self._client.head_object(Bucket=bucket, Key=key, **_pin(version, etag))["Metadata"])
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return {}
                 raise
 
     def delete(self, bucket: str, key: str) -> None:
@@ -214,11 +238,6 @@ def _code(error: Exception) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
-def _stored(entry: dict[str, Any]) -> StoredObject:
-    return StoredObject(
-        key=entry["Key"],
-        version=entry.get("VersionId", ""),
-        etag=entry["ETag"],
-        bytes=entry["Size"],
-        modified=entry["LastModified"],
-    )
+def _pin(version: str, etag: str) -> dict[str, str]:
+    """Return the arguments that ask for an object as it was listed."""
+    return {"VersionId": version} if version else {"IfMatch": etag} if etag else {}

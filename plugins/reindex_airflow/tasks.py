@@ -23,7 +23,7 @@ from reindex.retire import retire_releases as retire
 from reindex.rollback import begin_rollback, finish_rollback
 from reindex.rollback import roll_back as go_back
 from reindex.settings import load_corpus
-from reindex.snapshot import take_snapshot
+from reindex.snapshot import choose_moment, take_snapshot
 from reindex_airflow import hooks
 from reindex_airflow.assets import ROLLED_BACK, live_index
 
@@ -41,15 +41,23 @@ _LOG = logging.getLogger(__name__)
 
 @task(task_id="snapshot")
 def snapshot_corpus(corpus: str) -> str:
-    """List the corpus's bucket and freeze the listing, with the settings, as a new release.
+    """List the corpus's bucket as of the run's moment and freeze the listing, with the settings, as a new release.
 
-    **Fails** when the bucket is missing, refuses the credentials or holds nothing that the corpus includes.
+    The moment is the parameter `as_of`, else the logical date, else when the run was due. **Fails** when the bucket is
+    missing, refuses the credentials, holds nothing the corpus includes, or is asked for a past that it has not kept.
     """
-    run = get_current_context()["dag_run"]
-    release = release_name(run.logical_date or run.run_after, run.run_id)
+    context = get_current_context()
+    run = context["dag_run"]
+    moment = choose_moment(
+        asked=context["params"].get("as_of"),
+        run_type=run.run_type.value,
+        logical_date=run.logical_date,
+        run_after=run.run_after,
+    )
+    release = release_name(moment.as_of, run.run_id)
     files = hooks.services().files(corpus, release)
     settings = load_corpus(corpus, hooks.corpora())
-    run_stage(files, "snapshot", lambda: take_snapshot(files, settings))
+    run_stage(files, "snapshot", lambda: take_snapshot(files, settings, as_of=moment.as_of, is_past=moment.is_past))
     return release
 
 
