@@ -56,8 +56,15 @@ def _unchanged_lines(report: dict[str, Any]) -> dict[str, str]:
     return {
         "unchanged": f"{report['listed']:,} documents listed, as they are in the live release: it stands",
         "live": report["live"],
-        "WARNING": report["warning"],
+        **_snapshot_lines(report),
     }
+
+
+def _snapshot_lines(report: dict[str, Any]) -> dict[str, str]:
+    """Return what a reader must know of the listing: not of the present, not complete, or more gone than is allowed."""
+    moment = f"{report['as_of']}, listed {report['listing']}" if report["listing"] in {"exact", "approximate"} else ""
+    erased = f"{report['erased']:,} erased documents still lie in the bucket: left out" if report["erased"] else ""
+    return {"as of": moment, "erased": erased, "WARNING": report["warning"]}
 
 
 def _release_lines(report: dict[str, Any]) -> dict[str, str]:
@@ -68,7 +75,7 @@ def _release_lines(report: dict[str, Any]) -> dict[str, str]:
         "documents": f"{report['listed']:,} listed = {report['reused']:,} reused + {report['embedded']:,} embedded "
         f"+ {report['rejected']:,} rejected ({accounted / report['listed']:.0%} accounted for)",
         "withdrawn": f"{report['withdrawn']:,} documents left the index" if report["withdrawn"] else "",
-        "WARNING": report["warning"],
+        **_snapshot_lines(report),
         "rejects": ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items()) or "none",
         "chunks": f"{report['chunks']:,} = {report['chunks_embedded']:,} embedded + {report['chunks_reused']:,} reused",
         "rows": f"{report['rows']:,}",

@@ -144,6 +144,9 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
     return {
         "corpus": files.corpus_name,
         "release": files.release,
+        "as_of": snapshot.get("as_of"),
+        "listing": snapshot.get("listing"),
+        "erased": snapshot.get("erased"),
         "outcome": plan.get("outcome"),
         "live": plan.get("live"),
         "listed": snapshot.get("documents"),
