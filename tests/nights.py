@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from reindex.assemble import assemble_import
-from reindex.embed import EmbedTask, PartWriter, Work, embed_documents, prepare_documents
+from reindex.embed import Work, embed_documents
+from reindex.embed_worker import EmbedTask, PartWriter, prepare_documents
 from reindex.embedders import EMBEDDERS, ENGINE, Model, Precision, find_model
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore

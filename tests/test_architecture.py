@@ -20,6 +20,7 @@ LAYERS = [
     {"parts"},
     {"parse", "importers", "milvus", "switch", "sweep"},
     {"chunk", "embedders"},
+    {"embed_worker"},
     {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "rollback", "retire"},
     {"jobs", "runs", "stack", "sample_corpus", "display"},
     {"cli"},

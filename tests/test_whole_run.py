@@ -321,11 +321,11 @@ def test_one_knob_embeds_again_exactly_what_it_decides(
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Count the documents that are parsed and chunked from now on."""
-    import reindex.embed
+    import reindex.embed_worker
     from reindex.chunk import Chunker
 
     calls = {"parsed": 0, "chunked": 0}
-    parse, chunk = reindex.embed.parse_document, Chunker.chunk_document
+    parse, chunk = reindex.embed_worker.parse_document, Chunker.chunk_document
 
     def parsed(*arguments: Any) -> Any:
         calls["parsed"] += 1
@@ -335,6 +335,6 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         calls["chunked"] += 1
         return chunk(*arguments)
 
-    monkeypatch.setattr(reindex.embed, "parse_document", parsed)
+    monkeypatch.setattr(reindex.embed_worker, "parse_document", parsed)
     monkeypatch.setattr(Chunker, "chunk_document", chunked)
     return calls

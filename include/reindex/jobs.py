@@ -20,14 +20,13 @@ from typing import Any
 import pyarrow as pa
 
 from reindex.assemble import assemble_import
-from reindex.embed import (
+from reindex.embed import Work, embed_documents
+from reindex.embed_worker import (
     OUTCOME_SCHEMA,
     PART_DOCUMENTS,
     PREPARE_DOCUMENTS,
     EmbedTask,
     PartWriter,
-    Work,
-    embed_documents,
     prepare_documents,
 )
 from reindex.embedders import find_model, load_embedder

@@ -1,0 +1,298 @@
+"""Planned objects in, parts of the embedding store out: what a worker does, in the two steps of one Ray Data chain.
+
+`prepare_documents` fetches, parses and chunks; `PartWriter` embeds and writes. Both take and return Arrow tables. A row
+is a document until it is written, never a piece of one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reindex.chunk import Chunker
+from reindex.embedders import Model, Precision, load_embedder
+from reindex.errors import AccessRefused, FileMissing, ServiceUnavailable
+from reindex.naming import content_hash
+from reindex.parse import Rejected, parse_document, suffix_of
+from reindex.parts import EmbeddingStore
+from reindex.records import (
+    CATALOG_SCHEMA,
+    LASTING_REASONS,
+    VECTOR_COLUMN,
+    RejectReason,
+    part_schema,
+    passage_columns,
+)
+from reindex.settings import Chunks, Corpus
+from reindex.storage import ObjectStore
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Documents in a part: what a crash costs at most, for each worker.
+PART_DOCUMENTS = 64
+# Objects that one task fetches, parses and chunks at once.
+PREPARE_DOCUMENTS = 8
+# Fetching waits for the store, not for the processor.
+_FETCH_THREADS = 8
+_FETCH_ATTEMPTS = 3
+# Search on the same host comes first.
+_NICENESS = 10
+
+_PASSAGE = pa.struct([field for field in part_schema() if field.name in passage_columns()])
+PENDING_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("version", pa.string()),
+        ("etag", pa.string()),
+        ("bytes", pa.int64()),
+        # The part that holds an earlier version of the document, and the content by which to find it there.
+        ("earlier_part", pa.string()),
+        ("earlier_content", pa.string()),
+    ]
+)
+_PREPARED = pa.schema(
+    [
+        *PENDING_SCHEMA,
+        ("content", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("is_held", pa.bool_()),
+        ("passages", pa.list_(_PASSAGE)),
+        ("tokens", pa.list_(pa.int64())),
+    ]
+)
+OUTCOME_SCHEMA = pa.schema(
+    [
+        *CATALOG_SCHEMA,
+        ("is_held", pa.bool_()),
+        ("seconds", pa.float64()),
+        ("part_bytes", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedTask:
+    """What every worker of one embedding job needs to know; it travels to them."""
+
+    corpus: Corpus
+    model: Model
+    precision: Precision
+    store: ObjectStore
+    state_bucket: str
+    release: str
+    space: str
+    threads: int
+
+    @property
+    def parts(self) -> EmbeddingStore:
+        return EmbeddingStore(self.store, self.state_bucket, self.corpus.name, self.space)
+
+
+def prepare_documents(documents: pa.Table, task: EmbedTask, held: np.ndarray) -> pa.Table:
+    """Fetch some planned objects; parse and chunk those whose content is not held.
+
+    A document that cannot be becomes a row with its reason.
+    """
+    chunker = _chunker(task.corpus.chunks, task.model)
+    with ThreadPoolExecutor(_FETCH_THREADS) as pool:
+        rows = documents.to_pylist()
+        contents = pool.map(lambda row: _fetch(task.store, task.corpus.source.bucket, row), rows)
+        prepared = [_prepare(row, data, chunker, held) for row, data in zip(rows, contents, strict=True)]
+    return pa.Table.from_pylist(prepared, schema=_PREPARED)
+
+
+class PartWriter:
+    """Embeds prepared documents and writes each batch as one part. Loads the model once; runs behind other programs."""
+
+    def __init__(self, task: EmbedTask) -> None:
+        os.nice(_NICENESS)
+        self._task = task
+        self._parts = task.parts
+        self._embedder = load_embedder(task.model, task.precision, threads=task.threads)
+
+    def __call__(self, documents: pa.Table) -> pa.Table:
+        started = time.monotonic()
+        rows = documents.to_pylist()
+        name = f"{self._task.release}-{uuid.uuid4().hex[:12]}"
+        read = [row for row in rows if not row["reason"] and not row["is_held"]]
+        vectors = self._vectors(read)
+        findings = _findings(rows, name, vectors)
+        size = self._write(name, read, vectors, [row for row in findings if is_lasting(row)])
+        seconds = (time.monotonic() - started) / len(rows)
+        outcomes = [
+            {**finding, "is_held": row["is_held"], "seconds": seconds, "part_bytes": size / len(rows)}
+            for row, finding in zip(rows, findings, strict=True)
+        ]
+        return pa.Table.from_pylist(outcomes, schema=OUTCOME_SCHEMA)
+
+    def _vectors(self, documents: list[dict[str, Any]]) -> Vectors:
+        """Embed each text once, and none that an earlier version of its document has embedded already."""
+        earlier = earlier_vectors(self._parts, documents)
+        new = {text: None for row in documents for text in _texts(row) if text not in earlier[row["key"]]}
+        prompt = self._task.corpus.embedding.passage_prompt
+        fresh = dict(zip(new, self._embedder.embed([prompt + text for text in new]), strict=True)) if new else {}
+        return Vectors(earlier=earlier, fresh=fresh)
+
+    def _write(
+        self,
+        name: str,
+        documents: list[dict[str, Any]],
+        vectors: Vectors,
+        findings: list[dict[str, Any]],
+    ) -> int:
+        if documents:
+            return self._parts.write_part(name, _stored(documents, vectors), findings)
+        if findings:
+            self._parts.record(name, findings)
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """The vectors of some documents: by key and text what an earlier version had, by text what was computed now."""
+
+    earlier: dict[str, dict[str, np.ndarray]]
+    fresh: dict[str, np.ndarray]
+
+    def of(self, key: str, text: str) -> np.ndarray:
+        found = self.earlier[key].get(text)
+        return self.fresh[text] if found is None else found
+
+
+def earlier_vectors(parts: EmbeddingStore, documents: list[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
+    """Return, by key, the vectors of the texts that an earlier version of each document holds; none if it is gone."""
+    found: dict[str, dict[str, np.ndarray]] = {row["key"]: {} for row in documents}
+    by_part: dict[str, list[dict[str, Any]]] = {}
+    for row in documents:
+        if row["earlier_part"]:
+            by_part.setdefault(row["earlier_part"], []).append(row)
+    for part, rows in by_part.items():
+        with suppress(FileMissing):
+            for batch in parts.read_part(part):
+                for row in rows:
+                    mine = batch.filter(pc.equal(batch.column("content"), row["earlier_content"]))
+                    texts = mine.column("text").to_pylist()
+                    found[row["key"]] |= dict(zip(texts, mine.column(VECTOR_COLUMN).to_numpy(False), strict=True))
+    return found
+
+
+def content_beginnings(contents: list[str]) -> np.ndarray:
+    import numpy as np
+
+    return np.array([int(content[:16], 16) for content in contents], "uint64")
+
+
+def _is_in(content: str, held: np.ndarray) -> bool:
+    import numpy as np
+
+    beginning = content_beginnings([content])[0]
+    place = int(np.searchsorted(held, beginning))
+    return bool(place < len(held) and held[place] == beginning)
+
+
+def _fetch(store: ObjectStore, bucket: str, row: dict[str, Any]) -> bytes | Rejected:
+    """Return an object's bytes, or why it has none for us: neither a lock nor a deletion stops the others."""
+    try:
+        data = _read_patiently(store, bucket, row)
+    except AccessRefused as error:
+        return Rejected(RejectReason.LOCKED, error.detail)
+    return Rejected(RejectReason.GONE, "deleted or replaced since the snapshot") if data is None else data
+
+
+def _read_patiently(store: ObjectStore, bucket: str, row: dict[str, Any]) -> bytes | None:
+    # boto3 repeats a request that was refused, not an answer that broke off.
+    for _ in range(_FETCH_ATTEMPTS - 1):
+        with suppress(ServiceUnavailable):
+            return store.read(bucket, row["key"], version=row["version"], etag=row["etag"])
+    return store.read(bucket, row["key"], version=row["version"], etag=row["etag"])
+
+
+def _prepare(row: dict[str, Any], data: bytes | Rejected, chunker: Chunker, held: np.ndarray) -> dict[str, Any]:
+    nothing = {"content": "", "reason": "", "detail": "", "is_held": False, "passages": [], "tokens": []}
+    try:
+        if isinstance(data, Rejected):
+            raise data
+        content = content_hash(data, suffix_of(row["key"]))
+        if _is_in(content, held):
+            return {**row, **nothing, "content": content, "is_held": True}
+        passages = chunker.chunk_document(parse_document(row["key"], data))
+    except Rejected as rejected:
+        return {**row, **nothing, "reason": rejected.reason, "detail": rejected.detail}
+    facts = {"passages": [asdict(passage) for passage in passages], "tokens": chunker.count_tokens(passages)}
+    return {**row, **nothing, "content": content, **facts}
+
+
+@lru_cache(maxsize=2)
+def _chunker(policy: Chunks, model: Model) -> Chunker:
+    return Chunker(policy, model.tokenizer_file)
+
+
+def _texts(row: dict[str, Any]) -> list[str]:
+    return [passage["text"] for passage in row["passages"]]
+
+
+def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors) -> list[dict[str, Any]]:
+    """Return what the catalog is to know of each document; a text that several share is counted for the first."""
+    kept = ("key", "version", "etag", "bytes", "content", "reason", "detail")
+    uncounted = set(vectors.fresh)
+    findings = []
+    for row in rows:
+        computed = [tokens for text, tokens in zip(_texts(row), row["tokens"], strict=True) if _take(uncounted, text)]
+        findings.append(
+            {
+                **{name: row[name] for name in kept},
+                "chunks": len(row["passages"]),
+                "tokens": sum(row["tokens"]),
+                "part": part if row["passages"] else "",
+                "embedded": len(computed),
+                "embedded_tokens": sum(computed),
+            }
+        )
+    return findings
+
+
+def _take(texts: set[str], text: str) -> bool:
+    was_there = text in texts
+    texts.discard(text)
+    return was_there
+
+
+def is_lasting(finding: dict[str, Any]) -> bool:
+    """Return whether what was found about a document stays so as long as it is the same."""
+    return bool(finding["part"]) or finding["reason"] in LASTING_REASONS
+
+
+def _stored(documents: list[dict[str, Any]], vectors: Vectors) -> pa.Table:
+    """Return the rows of a part: each content once, however many keys have it."""
+    import numpy as np
+
+    rows, matrix = [], []
+    for document in {row["content"]: row for row in documents}.values():
+        seen: Counter[str] = Counter()
+        for passage in document["passages"]:
+            text = passage["text"]
+            rows.append({**passage, "content": document["content"], "occurrence": seen[text]})
+            matrix.append(vectors.of(document["key"], text))
+            seen[text] += 1
+    plain = part_schema().remove(part_schema().get_field_index(VECTOR_COLUMN))
+    column = _vector_column(np.asarray(matrix, "float32"))
+    table = pa.Table.from_pylist(rows, schema=plain).append_column(part_schema().field(VECTOR_COLUMN), column)
+    return table.select(part_schema().names)
+
+
+def _vector_column(vectors: np.ndarray) -> pa.Array:
+    count, dimension = vectors.shape
+    offsets = pa.array(range(0, (count + 1) * dimension, dimension), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel(), pa.float32()))
