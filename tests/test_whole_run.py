@@ -291,6 +291,7 @@ KNOBS: dict[str, tuple[dict[str, Any], int, str]] = {
     "max_tokens": ({"chunks": {"max_tokens": 128}}, 3, BUILD),
     "overlap_tokens": ({"chunks": {"overlap_tokens": 0}}, 3, BUILD),
     "the parser": ({"parser": "another/2"}, 3, BUILD),
+    "the chunker": ({"chunker": "another/2"}, 3, BUILD),
     "query_prompt": ({"embedding": {"precision": "float32", "query_prompt": "query: "}}, 0, BUILD),
     "index": ({"index": {"type": "HNSW", "params": {"M": 8, "efConstruction": 100}}}, 0, BUILD),
     "gate": ({"gate": {"min_recall": 0.9}}, 0, UNCHANGED),
@@ -306,11 +307,13 @@ def test_one_knob_embeds_again_exactly_what_it_decides(
 ) -> None:
     changes, expected, outcome = KNOBS[knob]
     nights.run(documents(3))
-    settings = {name: value for name, value in changes.items() if name not in {"model", "parser"}}
+    settings = {name: value for name, value in changes.items() if name not in {"model", "parser", "chunker"}}
     if "model" in changes:
         nights.model = replace(nights.model, digest=changes["model"])
     if "parser" in changes:
         monkeypatch.setattr("reindex.embedders.PARSER_VERSION", changes["parser"])
+    if "chunker" in changes:
+        monkeypatch.setattr("reindex.embedders.CHUNKER_VERSION", changes["chunker"])
     nights.corpus = with_settings(nights.corpus, **settings)
     calls = count_calls(monkeypatch)
     report = nights.run()

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from reindex.chunk import CHUNKER_VERSION
 from reindex.errors import ModelMissing, SettingsError
 from reindex.parse import PARSER_VERSION
 from reindex.settings import Corpus
@@ -99,6 +100,7 @@ def space_facts(corpus: Corpus, model: Model, precision: Precision) -> dict[str,
         "dimension": str(model.dimension),
         "max_tokens": str(corpus.chunks.max_tokens),
         "overlap_tokens": str(corpus.chunks.overlap_tokens),
+        "chunker": CHUNKER_VERSION,
         "parser": PARSER_VERSION,
     }
 
