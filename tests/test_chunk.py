@@ -54,7 +54,7 @@ def test_chunks_cover_the_text_and_stay_within_the_model_s_window(
 
 @pytest.mark.parametrize("is_markdown", [True, False])
 def test_an_edit_moves_no_cut_but_those_beside_it(chunker: Chunker, is_markdown: bool) -> None:
-    """A sentence more, anywhere in a long text, leaves nearly all chunks as they were, however long the text goes on."""
+    """A sentence more, anywhere in a long text, leaves nearly all chunks as they were, however long the text is."""
     changed = []
     for seed in range(30):
         text = layout(written(seed))
