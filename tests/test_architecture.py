@@ -17,7 +17,7 @@ LAYERS = [
     {"versions", "version_pages"},
     {"storage", "store", "recall", "forecast"},
     {"releases", "tables", "tombstones"},
-    {"parts"},
+    {"parts", "erasures"},
     {"parse", "importers", "milvus", "switch", "sweep"},
     {"chunk", "embedders"},
     {"embed_worker"},
