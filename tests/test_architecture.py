@@ -17,11 +17,11 @@ LAYERS = [
     {"versions", "version_pages"},
     {"storage", "store", "recall", "forecast"},
     {"releases", "tables", "tombstones"},
-    {"parts", "erasures"},
+    {"parts", "erasures", "traces"},
     {"parse", "importers", "milvus", "switch", "sweep"},
     {"chunk", "embedders"},
     {"embed_worker"},
-    {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "rollback", "retire"},
+    {"snapshot", "plan", "embed", "assemble", "bulk_load", "index", "verify", "promote", "rollback", "retire", "erase", "explain"},
     {"jobs", "runs", "stack", "sample_corpus", "display"},
     {"cli"},
 ]
