@@ -213,6 +213,15 @@ def test_the_same_content_under_another_key_stays(nights: LiveNights) -> None:
     assert nights.places_with("whisper") == set()
 
 
+def test_two_keys_of_one_content_that_go_at_the_same_moment_take_it_with_them(nights: LiveNights) -> None:
+    nights.night(with_secret(copy=SECRET))
+    bury(nights.store, STATE_BUCKET, "docs", "docs/copy.md", reason="r", by="b")
+    nights.erase()
+    assert not [place for place in nights.places_with("whisper") if "/parts/" in place]
+    nights.erase("docs/copy.md")
+    assert nights.places_with("whisper") == set()
+
+
 STAGES: dict[str, Callable[[LiveNights, ReleaseFiles], object]] = {
     "plan": lambda nights, files: nights.plan(files),
     "embed": lambda nights, files: nights.embed(files),
@@ -260,7 +269,8 @@ def test_a_run_that_embeds_it_at_this_moment_indexes_it_not(nights: LiveNights) 
         return outcomes
 
     nights.chain = buried_meanwhile  # type: ignore[method-assign]
-    assert nights.embed(files)["documents"] == 1
+    report = nights.embed(files)
+    assert (report["documents"], report["chunks_embedded"], report["chunks_reused"]) == (1, 1, 0)
     for stage in ("assemble", "load", "verify"):
         STAGES[stage](nights, files)
     assert nights.places_with(SECRET) == {key for key in nights.state() if "/parts/" in key}

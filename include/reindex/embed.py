@@ -177,7 +177,8 @@ def _totals(tables: Tables, release: str) -> dict[str, Any]:
     )
     mine = tables.row(
         "select sum(embedded)::bigint as chunks_embedded, sum(embedded_tokens)::bigint as tokens_embedded, "
-        f"sum(bytes)::bigint as bytes_embedded from found where starts_with(part, '{release}') and embedded > 0"
+        "sum(bytes)::bigint as bytes_embedded from found anti join erased using (key) "
+        f"where starts_with(part, '{release}') and embedded > 0"
     )
     reasons = tables.rows("select reason, count(*) as documents from rejects group by reason order by reason")
     if not documents["documents"]:

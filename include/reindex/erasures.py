@@ -13,7 +13,8 @@ from reindex.releases import ReleaseFiles
 from reindex.tombstones import erased_keys
 
 DOCUMENTS_FILE = "documents.parquet"
-ERASED_FILE = "erased.json"
+# One record for each document, named as its tombstone is: two erasures may go on at once.
+ERASED_FOLDER = "erased/"
 
 
 def record_erasure(files: ReleaseFiles, key: str, *, rows: int, collection_id: int) -> None:
@@ -21,24 +22,23 @@ def record_erasure(files: ReleaseFiles, key: str, *, rows: int, collection_id: i
 
     Of what is recorded twice the larger number counts: an erasure that was broken off finds fewer rows than were there.
     """
-    erased = files.read_json(ERASED_FILE) or {}
-    place = tombstone_key(files.corpus_name, key)
-    before = erased.get(place)
+    before = files.read_json(_record_name(files, key))
     known = before["rows"] if before and before["collection_id"] == collection_id else 0
     if rows > known:
         at = datetime.now(UTC).isoformat()
-        files.write_json(ERASED_FILE, {**erased, place: {"rows": rows, "collection_id": collection_id, "at": at}})
+        files.write_json(_record_name(files, key), {"rows": rows, "collection_id": collection_id, "at": at})
 
 
 def was_erased(files: ReleaseFiles, key: str, *, collection_id: int) -> bool:
     """Return whether rows of a document were to leave this collection."""
-    recorded = (files.read_json(ERASED_FILE) or {}).get(tombstone_key(files.corpus_name, key))
+    recorded = files.read_json(_record_name(files, key))
     return recorded is not None and bool(recorded["collection_id"] == collection_id)
 
 
 def erased_rows(files: ReleaseFiles, collection_id: int) -> int:
     """Return how many rows have been erased from a collection of the release since they were imported into it."""
-    recorded = (files.read_json(ERASED_FILE) or {}).values()
+    paths = files.store.keys(files.bucket, files.key(ERASED_FOLDER))
+    recorded = [found for path in paths if (found := files.store.read_json(files.bucket, path))]
     return sum(int(erasure["rows"]) for erasure in recorded if erasure["collection_id"] == collection_id)
 
 
@@ -63,3 +63,7 @@ def check_erased(files: ReleaseFiles) -> None:
         found += keys.filter(pc.is_in(keys, erased)).to_pylist()
     if found:
         raise ErasedDocument(files.corpus_name, files.release, len(found))
+
+
+def _record_name(files: ReleaseFiles, key: str) -> str:
+    return ERASED_FOLDER + tombstone_key(files.corpus_name, key).rsplit("/", 1)[1]

@@ -16,6 +16,7 @@ from reindex.errors import FileMissing, ServerError
 from reindex.naming import corpus_prefix, tombstones_prefix
 from reindex.records import ID_COLUMN
 from reindex.storage import ObjectStore
+from reindex.tombstones import erased_keys
 
 # Every table names documents in one of these columns; parts know contents only.
 _KEY_COLUMNS = ("document", "key")
@@ -61,12 +62,16 @@ class Traces:
         return found
 
     def shared_contents(self, contents: set[str]) -> dict[str, set[str]]:
-        """Return which of the contents other keys have too, and those keys: erasing is by key."""
+        """Return which of the contents other keys have too, and those keys: erasing is by key.
+
+        Keys that were erased do not count, or two that go at the same moment would each leave it to the other.
+        """
         shared: dict[str, set[str]] = {}
+        erased = erased_keys(self.store, self.bucket, self.corpus)
         for path in filter(is_catalog, self._paths(".parquet") if contents else []):
             for batch in self.batches(path, ["key", "content"]):
                 for row in _select(batch, "content", contents).to_pylist():
-                    if row["key"] != self.key:
+                    if row["key"] not in erased:
                         shared.setdefault(row["content"], set()).add(row["key"])
         return shared
 
