@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from reindex.assemble import assemble_import
+from reindex.display import print_erasure
 from reindex.embed import Work, begin_embedding
 from reindex.erase import Erasure, erase_document
 from reindex.erasures import check_erased, erased_rows, expected_rows
@@ -87,7 +88,9 @@ class LiveNights(Nights):
                 erased_rows=erased,
             )
         )
-        files.write_report("verify", 0, {"rows": rows, "collection_id": number, "erased_rows": erased})
+        files.write_report(
+            "verify", 0, {"rows": rows, "collection_id": number, "erased_rows": erased, "searched_without_index": True}
+        )
 
     def collection(self, files: ReleaseFiles) -> str:
         return collection_name(self.corpus.name, files.release)
@@ -149,6 +152,23 @@ def test_an_erased_document_leaves_every_place_at_once(nights: LiveNights) -> No
     assert rows(report, holding="/parts/") == rows(report, holding="/catalog/") == 2
     assert report["source"] == {"bucket": "sources", "is_there": True, "versions": 1}
     assert set(nights.texts()) == {"a.md", "b.md"}
+
+
+def test_what_was_erased_is_shown_with_what_is_left_and_what_is_not_ours(
+    nights: LiveNights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights.night(with_secret(copy=SECRET))
+    files = begun(nights, with_secret(), done=1)
+    print_erasure(nights.erase())
+    said = capsys.readouterr().out
+    assert f"\nerased      {KEY}, on 20" in said
+    assert "\nsource      s3://sources: still there, in 1 versions; Reindex deletes no sources\n" in said
+    assert "\nsame as     docs/copy.md: the same content under other keys stays\n" in said
+    assert f"\nRUNNING     {files.release}: repeat this command when it has ended\n" in said
+    assert "\nscan        STILL THERE: reindex/docs/spaces/" in said
+    nights.erase("docs/nothing.md")
+    print_erasure(nights.erase("docs/nothing.md"))
+    assert "\nfound       nothing: it was erased before\n" in capsys.readouterr().out
 
 
 def test_the_tombstone_says_what_was_erased_and_why(nights: LiveNights) -> None:
