@@ -32,6 +32,7 @@ CORPORA: dict[str, dict[str, Any]] = {
     "mismatch": {},
     "empty": {},
     "nights": {},
+    "erasing": {},
     "nobucket": {"source": {"bucket": "nowhere"}},
     "rolled": {},
 }

@@ -68,6 +68,9 @@ class MemoryObjectStore(ObjectStore):
         data = self.objects.get((bucket, key))
         return None if data is None else hashlib.md5(data, usedforsecurity=False).hexdigest()
 
+    def count_versions(self, bucket: str, key: str) -> int:
+        return int((bucket, key) in self.objects)
+
     def delete(self, bucket: str, key: str) -> None:
         self.objects.pop((bucket, key), None)
 

@@ -18,6 +18,7 @@ from reindex.plan import UNCHANGED, Asked, QuerySide, plan_release
 from reindex.records import SNAPSHOT_SCHEMA, CollectionInfo, Memory
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus
+from reindex.tombstones import erased_keys
 from tests.fakes import STATE_BUCKET, MemoryObjectStore, WordLengthEmbedder, a_corpus
 
 MODEL = find_model("all-MiniLM-L6-v2")
@@ -58,7 +59,8 @@ class Nights:
         release = f"202601{self.number:02}T020000Z_abcd1234"
         files = ReleaseFiles(self.store, STATE_BUCKET, self.corpus.name, release)
         files.freeze_corpus(self.corpus)
-        rows = [self._listed(key) for key in self.store.keys("sources", PREFIX)]
+        erased = erased_keys(self.store, STATE_BUCKET, self.corpus.name)
+        rows = [self._listed(key) for key in self.store.keys("sources", PREFIX) if key not in erased]
         table = pa.Table.from_pylist(rows, schema=SNAPSHOT_SCHEMA)
         files.write_table("snapshot.parquet", SNAPSHOT_SCHEMA, table.to_batches())
         files.write_report("snapshot", 0, {"documents": len(rows), "bytes": 0, "as_of": f"2026-01-{self.number:02}"})

@@ -14,7 +14,7 @@ from reindex.naming import release_name
 from tests.conftest import REINDEX
 
 COMMANDS = ["up", "down", "status", "corpora", "put", "run", "releases", "rollback", "retire"]
-COMMANDS += ["search", "eval", "explain"]
+COMMANDS += ["search", "explain", "erase", "eval"]
 
 
 def reindex(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def test_every_command_of_the_contract_is_there() -> None:
     assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("command", ["eval", "explain"])
+@pytest.mark.parametrize("command", ["eval"])
 def test_what_comes_later_says_so(tmp_path: Path, command: str) -> None:
     assert (
         refusal(reindex(tmp_path, command, "docs", "--any")) == f"reindex: reindex: {command}: comes in a later version"
@@ -55,6 +55,7 @@ def test_a_moment_that_cannot_be_is_refused_before_a_run_is_begun(tmp_path: Path
 
 def test_wrong_usage_is_status_2(tmp_path: Path) -> None:
     assert reindex(tmp_path, "run").returncode == 2
+    assert reindex(tmp_path, "erase", "python-docs", "python-docs/a.md").returncode == 2
     assert reindex(tmp_path, "run", "python-docs", "--promote", "perhaps").returncode == 2
     assert reindex(tmp_path, "search", "python-docs", "text", "-k", "0").returncode == 2
 

@@ -19,6 +19,7 @@ from reindex.records import DOCUMENT_SCHEMA, ID_COLUMN, VECTOR_COLUMN, chunk_sch
 from reindex.releases import ReleaseFiles
 from reindex.store import vector_matrix
 from reindex.tables import Tables
+from reindex.tombstones import erased_keys
 
 DOCUMENTS_FILE = "documents.parquet"
 # float32 vectors made unit length differ from 1 in the last digits only; a model's own bfloat16 by a percent.
@@ -77,12 +78,14 @@ def _live_rows(files: ReleaseFiles, parts: EmbeddingStore, dimension: int) -> It
 
 
 def _documents_by_part(files: ReleaseFiles) -> Iterator[dict[str, str]]:
+    """Yield which contents are wanted of which part, and for whom: not for documents that were erased meanwhile."""
+    erased = erased_keys(files.store, files.bucket, files.corpus_name)
     columns = ["part", "content", "key"]
     schema = pa.schema([(name, pa.string()) for name in columns])
     with Tables() as tables:
         tables.add("documents", files.store, files.bucket, [files.key(DOCUMENTS_FILE)], DOCUMENT_SCHEMA)
         for batch in tables.batches("select part, content, key from documents order by all", schema):
-            yield from batch.to_pylist()
+            yield from (row for row in batch.to_pylist() if row["key"] not in erased)
 
 
 def rows_of_documents(passages: pa.RecordBatch, keys: dict[str, list[str]]) -> pa.RecordBatch:

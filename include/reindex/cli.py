@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import sys
@@ -17,6 +18,8 @@ from reindex import stack
 from reindex.display import (
     err,
     out,
+    print_erasure,
+    print_explanation,
     print_hits,
     print_json,
     print_live,
@@ -26,7 +29,9 @@ from reindex.display import (
     stage_line,
 )
 from reindex.embedders import find_model, load_embedder, resolve_precision
+from reindex.erase import Erasure, erase_document
 from reindex.errors import NothingToPut, NotLive, ReindexError, SettingsError
+from reindex.explain import explain_passage
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
 from reindex.naming import ROLLBACK_DAG, alias_name, collection_name, collection_release, dag_id, rollback_key
@@ -231,12 +236,42 @@ def search(
     print_json(hits) if as_json else print_hits(hits)
 
 
+@app.command()
+def explain(corpus: CorpusName, passage: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Show where a hit comes from, by its id: document, version, place in it, part, release, who promoted it."""
+    _corpus(corpus)
+    with MilvusStore(milvus_connection(_environment())) as store:
+        # Which release it is, the alias says.
+        found = explain_passage(store, _files(corpus, ""), passage)
+    print_json(found) if as_json else print_explanation(found)
+
+
+@app.command()
+def erase(
+    corpus: CorpusName,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="as it is in the bucket, with the corpus's prefix")],
+    reason: Annotated[str, typer.Option(help="kept with the tombstone")],
+    as_json: AsJson = False,
+) -> None:
+    """Erase a document for good, from every release; exit status 0 only if a scan finds none of it and no run goes on.
+
+    The object in the source bucket is not deleted: say so to whoever owns it.
+    """
+    source, bucket = _corpus(corpus).source, state_bucket(_environment())
+    with MilvusStore(milvus_connection(_environment())) as store:
+        erasure = Erasure(objects=_objects(), vectors=store, bucket=bucket, corpus=corpus, key=key)
+        report = erase_document(erasure, source, reason=reason, by=_user())
+    print_json(report) if as_json else print_erasure(report)
+    if report["left"] or report["going_on"]:
+        raise typer.Exit(1)
+
+
 def comes_later(context: typer.Context) -> None:
     """Not there yet: comes in a later version."""
     raise SettingsError("reindex", str(context.info_name), _LATER)
 
 
-for _name in ("eval", "explain"):
+for _name in ("eval",):
     app.command(name=_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(comes_later)
 
 
@@ -251,6 +286,14 @@ def main() -> None:
 
 def _home() -> Path:
     return Path(os.environ.get("REINDEX_HOME", ".reindex")).absolute()
+
+
+def _user() -> str:
+    """Return who gives the command; a container may run as a number that has no name."""
+    try:
+        return getpass.getuser()
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def _environment() -> dict[str, str]:

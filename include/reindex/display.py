@@ -48,8 +48,7 @@ def _cell(value: Any) -> str:
 
 def print_report(report: dict[str, Any]) -> None:
     lines = _unchanged_lines(report) if report["outcome"] == "unchanged" else _release_lines(report)
-    for name, value in ((name, value) for name, value in lines.items() if value):
-        out.print(f"{name:<11} {value}", soft_wrap=True, markup=False)
+    _print_lines(lines)
 
 
 def _unchanged_lines(report: dict[str, Any]) -> dict[str, str]:
@@ -152,6 +151,61 @@ def print_hits(hits: list[dict[str, Any]]) -> None:
         out.print(f"    {' '.join(hit['text'].split())[:_SHOWN_CHARACTERS]}", markup=False, soft_wrap=True)
     if not hits:
         out.print("no hits")
+
+
+def print_explanation(found: dict[str, Any]) -> None:
+    """Show where a passage comes from, from the document to who promoted its release."""
+    source, space, live = found["object"], found["space"], found["live"] or {}
+    place = [found["section"], _page(found["page"]), f"characters {found['start']:,} to {found['end']:,}"]
+    lines = {
+        "document": found["document"],
+        "title": found["title"],
+        "place": ", ".join(part for part in place if part),
+        "object": f"s3://{source['bucket']}/{found['document']}, version {source['version'] or 'none kept'}, "
+        f"ETag {source['etag']}, {source['bytes']:,} bytes of {source['modified']}",
+        "content": found["content"],
+        "space": ", ".join([space["name"], *(f"{name} {value}" for name, value in space.items() if name != "name")]),
+        "part": found["part"],
+        "import file": found["import_file"],
+        "release": f"{found['release']}, of the bucket as of {found['as_of']}",
+        "collection": found["collection"],
+        "promoted": f"{found['promoted']['at']} by {found['promoted']['by']}",
+        "live since": f"{live['since']} by {live['by']}" if live else "",
+    }
+    _print_lines(lines)
+    out.print(f"\n{found['text']}", markup=False, soft_wrap=True)
+
+
+def print_erasure(report: dict[str, Any]) -> None:
+    """Show where an erased document was, and whether anything is left of it."""
+    source = report["source"]
+    if report["found"]:
+        print_table([{"it was in": place["place"], "rows": place["rows"]} for place in report["found"]])
+        out.print()
+    shared, left = ", ".join(report["shared_with"]), [place["place"] for place in report["left"]]
+    there = f"still there, in {source['versions']} versions" if source["is_there"] else "not there now"
+    if not source["is_there"] and source["versions"]:
+        there += f", but in {source['versions']} older versions"
+    lines = {
+        "erased": f"{report['key']}, on {report['at']} by {report['by']}: {report['reason']}",
+        "found": "" if report["found"] else "nothing: it was erased before" if report["buried_before"] else "nowhere",
+        "tombstone": f"{report['tombstone']}, which alone still names it and keeps it out",
+        "source": f"s3://{source['bucket']}: {there}; Reindex deletes no sources",
+        "same as": f"{shared}: the same content under other keys stays" if shared else "",
+        "scan": f"STILL THERE: {', '.join(left)}" if left else "finds none of it",
+        "not asked": f"{', '.join(names)}: not in memory; its rows were deleted by id"
+        if (names := report["not_in_memory"])
+        else "",
+        "RUNNING": f"{', '.join(report['going_on'])}: repeat this command when it has ended"
+        if report["going_on"]
+        else "",
+    }
+    _print_lines(lines)
+
+
+def _print_lines(lines: dict[str, str]) -> None:
+    for name, value in ((name, value) for name, value in lines.items() if value):
+        out.print(f"{name:<11} {value}", soft_wrap=True, markup=False)
 
 
 def _page(number: int) -> str:

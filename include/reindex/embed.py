@@ -20,6 +20,7 @@ from reindex.parts import EmbeddingStore
 from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, REJECT_SCHEMA
 from reindex.releases import ReleaseFiles
 from reindex.tables import Tables
+from reindex.tombstones import erased_keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,7 @@ REJECTS_FILE = "rejects.parquet"
 _PENDING = """
     select plan.key, plan.version, plan.etag, plan.bytes,
         coalesce(earlier.part, '') as earlier_part, coalesce(earlier.content, '') as earlier_content
-    from plan anti join done using (key, etag) left join (
+    from plan anti join done using (key, etag) anti join erased using (key) left join (
         select key, max(part) as part, arg_max(content, part) as content from known where part <> '' group by key
     ) as earlier using (key)
     where plan.action = 'embed'
@@ -38,21 +39,25 @@ _PENDING = """
 # What the plan had for reuse, and what has been found since: `known` prefers the newest part of a document.
 _DOCUMENTS = """
     select key, version, etag, bytes, modified, action, content, chunks, tokens, part
-    from plan where action in ('reuse', 'withhold')
+    from plan anti join erased using (key) where action in ('reuse', 'withhold')
     union all
     select plan.key, plan.version, plan.etag, plan.bytes, plan.modified,
         case when starts_with(found.part, '{release}') then 'embed' else 'reuse' end as action,
         found.content, found.chunks, found.tokens, found.part
-    from plan join found using (key, etag) where plan.action = 'embed' and found.part <> ''
+    from plan join found using (key, etag) anti join erased using (key)
+    where plan.action = 'embed' and found.part <> ''
 """
 _REJECTS = """
-    select key, version, 'plan' as stage, reason, detail, bytes from plan where action = 'reject'
+    select key, version, 'plan' as stage, reason, detail, bytes
+    from plan anti join erased using (key) where action = 'reject'
     union all
     select plan.key, plan.version, 'embed' as stage, found.reason, found.detail, plan.bytes
-    from plan join found using (key, etag) where plan.action = 'embed' and found.part = ''
+    from plan join found using (key, etag) anti join erased using (key)
+    where plan.action = 'embed' and found.part = ''
     union all
-    select key, version, 'embed' as stage, reason, detail, bytes from passing
+    select key, version, 'embed' as stage, reason, detail, bytes from passing anti join erased using (key)
 """
+_ERASED_SCHEMA = pa.schema([("key", pa.string())])
 
 
 @dataclass(slots=True)
@@ -96,10 +101,17 @@ def begin_embedding(files: ReleaseFiles, parts: EmbeddingStore, *, rebuild: bool
     """
     with Tables() as tables:
         tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
+        _add_erased(tables, files)
         parts.add_catalog(tables, "known", release=files.release if rebuild else "")
         tables.define("done", "select key, etag from known")
         pending = [block for batch in tables.batches(_PENDING, PENDING_SCHEMA) for block in _blocks(batch)]
         return Work(pending=pending, held=_held_contents(tables))
+
+
+def _add_erased(tables: Tables, files: ReleaseFiles) -> None:
+    """Make a table of the documents erased from the corpus: a release may have been begun before they were."""
+    erased = [{"key": key} for key in erased_keys(files.store, files.bucket, files.corpus_name)]
+    tables.add_rows("erased", pa.Table.from_pylist(erased, schema=_ERASED_SCHEMA).to_batches(), _ERASED_SCHEMA)
 
 
 def finish_embedding(
@@ -113,6 +125,7 @@ def finish_embedding(
     passing = [row for row in outcomes if row["reason"] and not is_lasting(row)]
     with Tables() as tables:
         tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
+        _add_erased(tables, files)
         parts.add_catalog(tables, "found", release=files.release if rebuild else "")
         tables.add_rows("passing", pa.Table.from_pylist(passing, schema=OUTCOME_SCHEMA).to_batches(), OUTCOME_SCHEMA)
         documents = tables.batches(_DOCUMENTS.format(release=files.release), DOCUMENT_SCHEMA)
@@ -164,13 +177,15 @@ def _totals(tables: Tables, release: str) -> dict[str, Any]:
     )
     mine = tables.row(
         "select sum(embedded)::bigint as chunks_embedded, sum(embedded_tokens)::bigint as tokens_embedded, "
-        f"sum(bytes)::bigint as bytes_embedded from found where starts_with(part, '{release}') and embedded > 0"
+        "sum(bytes)::bigint as bytes_embedded from found anti join erased using (key) "
+        f"where starts_with(part, '{release}') and embedded > 0"
     )
     reasons = tables.rows("select reason, count(*) as documents from rejects group by reason order by reason")
     if not documents["documents"]:
-        first = tables.rows("select key, reason, detail from rejects order by key limit 1")[0]
+        first = tables.rows("select key, reason, detail from rejects order by key limit 1")
         rejected = sum(row["documents"] for row in reasons)
-        raise NoDocumentIndexed(rejected, f"{first['key']}: {first['reason']} ({first['detail']})")
+        why = [f"{row['key']}: {row['reason']} ({row['detail']})" for row in first] or ["erased since they were listed"]
+        raise NoDocumentIndexed(rejected, why[0])
     return {
         **documents,
         **mine,

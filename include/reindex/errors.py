@@ -34,12 +34,14 @@ ReindexError
     ├── TooManyRejects          more documents rejected than the corpus allows
     ├── RecallTooLow            the index misses too many true neighbours
     ├── NotVerified             a release that nobody measured, or that changed since
+    ├── ErasedDocument          a release still indexes a document that was erased
     ├── OlderThanLive           what is live shows the bucket at a later moment
     ├── PromotedMeanwhile       somebody else made another release live at the same time
     ├── NothingToGoBackTo       no release is left to roll back to
     ├── AlreadyLive             the release that was asked for is live
     ├── ReleaseDropped          a release whose collection is gone
     ├── NotLive                 the alias has no collection yet
+    ├── UnknownPassage          no passage of the live index has that id
     ├── InvalidQuery            a search that Milvus cannot read
     ├── RunRefused              the DAG cannot be triggered as asked
     ├── RunFailed               a run ended in failure
@@ -401,6 +403,19 @@ class NotVerified(TerminalError):
         )
 
 
+class ErasedDocument(TerminalError):
+    def __init__(self, corpus: str, release: str, documents: int) -> None:
+        super().__init__(corpus, release, documents)
+        self.corpus, self.release, self.documents = corpus, release, documents
+
+    def __str__(self) -> str:
+        # Not by key: this is kept with the release, and the tombstones alone may name what was erased.
+        return (
+            f"release {self.release} still indexes {self.documents} documents that were erased from {self.corpus}; the "
+            "alias stays where it was: run `reindex erase` for them once more, then start a new run"
+        )
+
+
 class OlderThanLive(TerminalError):
     def __init__(self, release: str, live: str) -> None:
         super().__init__(release, live)
@@ -466,6 +481,18 @@ class NotLive(TerminalError):
 
     def __str__(self) -> str:
         return f"nothing has been promoted to the alias {self.alias} yet; run the corpus first (`reindex run`)"
+
+
+class UnknownPassage(TerminalError):
+    def __init__(self, corpus: str, passage: str, release: str) -> None:
+        super().__init__(corpus, passage, release)
+        self.corpus, self.passage, self.release = corpus, passage, release
+
+    def __str__(self) -> str:
+        return (
+            f"{self.release}, which is live, has no passage with the id {self.passage!r}; "
+            f"`reindex search {self.corpus} TEXT --json` shows the ids of what it finds"
+        )
 
 
 class InvalidQuery(TerminalError):

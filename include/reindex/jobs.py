@@ -30,6 +30,7 @@ from reindex.embed_worker import (
     prepare_documents,
 )
 from reindex.embedders import find_model, load_embedder
+from reindex.erasures import erased_rows
 from reindex.errors import JobFailed, ReindexError, Stalled, TerminalError
 from reindex.index import ReadinessBarrier
 from reindex.index_types import INDEX_TYPES
@@ -157,16 +158,19 @@ def _verify(job: Job, store: MilvusStore, collection: str) -> dict[str, Any]:
     nearest = merge_nearest(found, gate.k)
     recall = measure_recall(nearest, returned, k=gate.k, confidence=gate.confidence)
     keep_queries(job.files, queries, nearest, k=gate.k)
+    described = store.describe(collection)
+    collection_id = described.id if described else 0
+    erased = erased_rows(job.files, collection_id)
     ledger = draw_ledger(
         job.files,
         nearest.filed,
         file_rows=nearest.rows,
         collection_rows=store.count_rows(collection),
         distinct_ids=store.count_distinct_ids(collection),
+        erased_rows=erased,
     )
-    described = store.describe(collection)
-    measured = judge(job.files, gate, recall, ledger, collection_id=described.id if described else 0)
-    return {**measured, "search_params": params}
+    measured = judge(job.files, gate, recall, ledger, collection_id=collection_id)
+    return {**measured, "search_params": params, "erased_rows": erased}
 
 
 def _connected_ray() -> Any:

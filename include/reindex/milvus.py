@@ -255,6 +255,25 @@ class MilvusStore:
             )
         return [row[VECTOR_COLUMN] for row in rows]
 
+    def fetch(self, name: str, column: str, values: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+        # Milvus reads a JSON list of strings as one of its own.
+        expression = f"{column} in {json.dumps(list(values), ensure_ascii=False)}"
+        with self._translated():
+            found = self._client.query(
+                name,
+                filter=expression,
+                output_fields=list(columns),
+                consistency_level="Strong",
+                timeout=_CALL_SECONDS,
+            )
+        return [{asked: row[asked] for asked in columns} for row in found]
+
+    def delete_rows(self, collection: str, ids: Sequence[str]) -> None:
+        # In the server's log from here on: it outlives a kill, a release and a load, flushed or not.
+        with self._translated():
+            for start in range(0, len(ids), _ID_BATCH):
+                self._client.delete(collection, ids=list(ids[start : start + _ID_BATCH]), timeout=_CALL_SECONDS)
+
     def search(
         self,
         name: str,

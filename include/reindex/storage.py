@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -163,6 +164,12 @@ class ObjectStore:
                 if _code(error) in _ABSENT:
                     return {}
                 raise
+
+    def count_versions(self, bucket: str, key: str) -> int:
+        """Return how many versions of an object the bucket keeps, delete markers not counted."""
+        with self._translated(bucket):
+            pages = chain.from_iterable(version_listings(self._client, bucket, key))
+            return sum(entry["Key"] == key for page in pages for entry in page.get("Versions", ()))
 
     def delete(self, bucket: str, key: str) -> None:
         with self._translated(bucket):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reindex.errors import CollectionIsLive, InvalidQuery, NotLive, SchemaMismatch
 from reindex.records import (
@@ -80,6 +81,12 @@ class VectorStore(Protocol):
     def count_distinct_ids(self, name: str) -> int: ...
 
     def sample_vectors(self, name: str, count: int) -> list[list[float]]: ...
+
+    def fetch(self, name: str, column: str, values: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return these columns of a loaded collection's rows whose text column holds one of the values."""
+
+    def delete_rows(self, collection: str, ids: Sequence[str]) -> None:
+        """Delete rows by id, in memory or not; it is no error if some are not there."""
 
     def search(
         self,
@@ -249,6 +256,15 @@ class ExactStore:
         vectors: list[list[float]] = self._rows(name).column(VECTOR_COLUMN)[:count].to_pylist()
         return vectors
 
+    def fetch(self, name: str, column: str, values: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+        rows = self._rows(name)
+        found: list[dict[str, Any]] = rows.filter(_is_one_of(rows, column, values)).select(columns).to_pylist()
+        return found
+
+    def delete_rows(self, collection: str, ids: Sequence[str]) -> None:
+        held = self.held[collection]
+        held.rows = held.rows.filter(pc.invert(_is_one_of(held.rows, ID_COLUMN, ids)))
+
     def search(
         self,
         name: str,
@@ -291,6 +307,10 @@ def vector_matrix(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
     flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values: np.ndarray = flat.flatten().to_numpy(zero_copy_only=False, writable=True)
     return values.reshape(rows.num_rows, -1)
+
+
+def _is_one_of(rows: pa.Table, column: str, values: Sequence[str]) -> pa.ChunkedArray:
+    return pc.is_in(rows.column(column), pa.array(values, pa.string()))
 
 
 def _hit(row: dict[str, Any], score: float, columns: Sequence[str]) -> Hit:

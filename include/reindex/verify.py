@@ -172,11 +172,18 @@ def check_rejects(files: ReleaseFiles, ledger: Ledger, gate: Gate) -> None:
 
 
 def draw_ledger(
-    files: ReleaseFiles, filed: pa.Table, *, file_rows: int, collection_rows: int, distinct_ids: int
+    files: ReleaseFiles,
+    filed: pa.Table,
+    *,
+    file_rows: int,
+    collection_rows: int,
+    distinct_ids: int,
+    erased_rows: int = 0,
 ) -> Ledger:
     """Count again from what the stages left, document by document and file by file.
 
-    `filed` says how many rows of each document the import files hold.
+    `filed` says how many rows of each document the import files hold, `erased_rows` how many have been erased from the
+    collection, and from the files, since the import.
     """
     loaded = files.needed_report("load")["files"]
     with Tables() as tables:
@@ -189,7 +196,7 @@ def draw_ledger(
         **counts,
         **different,
         file_rows=file_rows,
-        imported_rows=sum(file["imported"] for file in loaded),
+        imported_rows=sum(file["imported"] for file in loaded) - erased_rows,
         collection_rows=collection_rows,
         distinct_ids=distinct_ids,
         short_files=tuple(file["file"] for file in loaded if file["imported"] != file["rows"]),
