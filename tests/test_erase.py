@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from reindex.ledger import check_ledger
 from reindex.naming import alias_name, collection_name, tombstone_key
 from reindex.plan import UNCHANGED
 from reindex.releases import ReleaseFiles
+from reindex.rollback import roll_back
 from reindex.store import ExactStore
 from reindex.tombstones import bury
 from reindex.verify import FILED_SCHEMA, QUERIES_SCHEMA, draw_ledger
@@ -218,6 +220,23 @@ def test_a_release_to_go_back_to_is_without_it_and_still_adds_up(nights: LiveNig
     nights.vectors.point_alias("docs", nights.collection(old))
     assert nights.night()["outcome"] != UNCHANGED
     assert set(nights.texts()) == {"a.md", "b.md"}
+
+
+def test_an_earlier_release_goes_live_only_without_it(nights: LiveNights) -> None:
+    @contextmanager
+    def connect() -> Iterator[ExactStore]:
+        yield nights.vectors
+
+    nights.night(with_secret())
+    old = nights.live_files()
+    keep_queries(nights, old)
+    nights.night(with_secret(b="to be"))
+    bury(nights.store, STATE_BUCKET, "docs", KEY, reason="r", by="b")
+    with pytest.raises(ErasedDocument):
+        roll_back(connect, old, by="a test")
+    nights.erase()
+    assert roll_back(connect, old, by="a test")["recall"]["mean"] == 1
+    assert nights.vectors.resolve_alias("docs") == nights.collection(old)
 
 
 def test_the_same_content_under_another_key_stays(nights: LiveNights) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from reindex.erasures import expected_rows
 from reindex.errors import AlreadyLive, NothingToGoBackTo, NotVerified, ReleaseDropped, UnknownRelease
 from reindex.index_types import INDEX_TYPES
 from reindex.naming import alias_name, collection_name, collection_release, rollback_key
@@ -80,7 +81,7 @@ def check_again(store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
     if table is None:
         return {"recall": None, "note": "recall not checked: the release has kept no queries"}
     corpus, verified = files.corpus(), files.needed_report("verify")
-    recalls = _recalls(store, files, table, wanted=min(corpus.gate.k, verified["rows"]))
+    recalls = _recalls(store, files, table, wanted=min(corpus.gate.k, expected_rows(files)))
     mean = sum(recalls) / len(recalls)
     # These are some of the queries that the release has passed with. How well those stand for all queries was settled
     # then, by their number; asked now is whether the index answers as it did.
@@ -133,7 +134,7 @@ class ReloadBarrier:
     def __init__(self, store: VectorStore, files: ReleaseFiles) -> None:
         self._store, self._files = store, files
         self._collection = collection_name(files.corpus_name, files.release)
-        self._rows = files.needed_report("verify")["rows"]
+        self._rows = expected_rows(files)
         self._wrong_counts = 0
 
     def poll(self) -> Progress:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from reindex.erasures import check_erased, expected_rows
 from reindex.errors import NotLoaded, NotVerified, PromotedMeanwhile, ReindexError
 from reindex.naming import alias_name, collection_name, collection_release
 from reindex.records import CollectionInfo
@@ -74,9 +75,10 @@ def measured_collection(store: VectorStore, files: ReleaseFiles) -> CollectionIn
     if not store.load_state(collection).loaded:
         store.load(collection)
         raise NotLoaded(collection)
-    rows = store.count_rows(collection)
-    if rows != verified["rows"]:
-        raise NotVerified(files.release, f"{collection} has {rows} rows, {verified['rows']} were measured")
+    check_erased(files)
+    rows, expected = store.count_rows(collection), expected_rows(files)
+    if rows != expected:
+        raise NotVerified(files.release, f"{collection} has {rows} rows, {expected} were measured and not erased since")
     return found
 
 
