@@ -36,7 +36,7 @@ LAYERS = [
         "erase",
         "explain",
     },
-    {"jobs", "runs", "stack", "sample_corpus", "display"},
+    {"jobs", "runs", "stack", "sample_corpus", "display", "overview", "upload"},
     {"cli"},
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}

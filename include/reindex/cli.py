@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -30,11 +28,12 @@ from reindex.display import (
 )
 from reindex.embedders import find_model, load_embedder, resolve_precision
 from reindex.erase import Erasure, erase_document
-from reindex.errors import NothingToPut, NotLive, ReindexError, SettingsError
+from reindex.errors import NotLive, ReindexError, SettingsError
 from reindex.explain import explain_passage
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
-from reindex.naming import ROLLBACK_DAG, alias_name, collection_name, collection_release, dag_id, rollback_key
+from reindex.naming import ROLLBACK_DAG, alias_name, collection_release, dag_id, rollback_key
+from reindex.overview import release_row
 from reindex.records import stored_columns
 from reindex.releases import ReleaseFiles, read_live, release_names, release_report
 from reindex.retire import retire_releases
@@ -52,11 +51,11 @@ from reindex.settings import (
 )
 from reindex.snapshot import check_has_come, read_moment
 from reindex.storage import ObjectStore
+from reindex.upload import put_files
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON value instead of text")]
 CorpusName = Annotated[str, typer.Argument(metavar="CORPUS")]
-_UPLOAD_THREADS = 8
 _LATER = "comes in a later version"
 
 
@@ -107,20 +106,10 @@ def corpora(as_json: AsJson = False) -> None:
 def put(corpus: CorpusName, paths: list[Path], as_json: AsJson = False) -> None:
     """Copy files or folders into the corpus's bucket; a folder's files keep their paths below it."""
     source = _corpus(corpus).source
-    objects = _objects()
-    wanted = _files_by_key(paths, source.prefix)
-    there = {found.key: found.etag.strip('"') for found in objects.list_objects(source.bucket, source.prefix)}
-    changed = {key: file for key, file in wanted.items() if there.get(key) != _md5(file)}
-    with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
-        list(pool.map(lambda item: objects.upload(source.bucket, *item), changed.items()))
-    facts = {
-        "corpus": corpus,
-        "files": len(wanted),
-        "copied": len(changed),
-        "unchanged": len(wanted) - len(changed),
-    }
+    facts = {"corpus": corpus, **put_files(_objects(), source, paths)}
     print_json(facts) if as_json else out.print(
-        f"{len(changed)} files copied to s3://{source.bucket}/{source.prefix}, {facts['unchanged']} were there already"
+        f"{facts['copied']} files copied to s3://{source.bucket}/{source.prefix}, "
+        f"{facts['unchanged']} were there already"
     )
 
 
@@ -169,7 +158,7 @@ def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
         collections = set(store.collections())
         live = store.resolve_alias(alias_name(corpus))
     rows = [
-        _release_row(release_report(ReleaseFiles(objects, bucket, corpus, name)), collections, live)
+        release_row(release_report(ReleaseFiles(objects, bucket, corpus, name)), collections, live)
         for name in sorted(release_names(objects, bucket, corpus), reverse=True)
     ]
     if as_json:
@@ -353,55 +342,6 @@ def _corpus_row(name: str, store: MilvusStore) -> dict[str, Any]:
     live, _ = read_live(_objects(), state_bucket(_environment()), name)
     since = live.since if live and live.collection == collection else ""
     return {**row, "live": collection_release(name, collection or "") or collection or "", "since": since}
-
-
-def _release_row(report: dict[str, Any], collections: set[str], live: str | None) -> dict[str, Any]:
-    recall = report["recall"] or {}
-    return {
-        "release": report["release"],
-        "state": _release_state(report, collections, live),
-        "documents": report["indexed"],
-        "rejected": report["rejected"],
-        "rows": report["rows"],
-        "recall": recall.get("mean"),
-        "recall_bound": recall.get("bound"),
-        "seconds": round(sum(report["seconds"].values()), 1),
-        "forecast_seconds": report["forecast"]["seconds"]["forecast"] if report["forecast"] else None,
-        "failed": f"{report['failed']['stage']}: {report['failed']['reason']}" if report["failed"] else "",
-    }
-
-
-def _release_state(report: dict[str, Any], collections: set[str], live: str | None) -> str:
-    collection = collection_name(report["corpus"], report["release"])
-    if collection == live:
-        return "live"
-    if report["outcome"] == "unchanged":
-        return "unchanged"
-    if report["promoted"]:
-        return "retained" if collection in collections else "retired"
-    if report["failed"]:
-        return "failed"
-    if "verify" in report["seconds"]:
-        return "green" if collection in collections else "dropped"
-    return "unfinished"
-
-
-def _files_by_key(paths: list[Path], prefix: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise NothingToPut(str(path), "is not there")
-        inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        root = path if path.is_dir() else path.parent
-        found |= {prefix + file.relative_to(root).as_posix(): file for file in inside}
-    if not found:
-        raise NothingToPut(", ".join(str(path) for path in paths), "holds no file")
-    return found
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _say_unless(as_json: bool) -> Any:
