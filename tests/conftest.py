@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -57,6 +56,7 @@ class History:
     def __init__(self) -> None:
         self._nights: list[datetime] = []
         self._thread = threading.Thread()
+        self._is_over = threading.Event()
 
     def begin(self, objects: ObjectStore) -> None:
         self._thread = threading.Thread(target=self._make, args=(objects,), daemon=True)
@@ -71,20 +71,22 @@ class History:
                 if before.get(name) != text:
                     objects.write("sources", f"history/{name}", text.encode())
             before = held
-            self._nights.append(_next_minute())
+            minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+            # Two seconds more, so that what comes next is of the new minute by any clock.
+            if self._is_over.wait((minute - datetime.now(UTC)).total_seconds() + 2):
+                return
+            self._nights.append(minute)
+
+    def end(self) -> None:
+        """Stop, wherever it is: the stack is about to go down."""
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def nights(self) -> list[datetime]:
         """Return the minute after each change, once the last is over."""
         self._thread.join()
         return self._nights
-
-
-def _next_minute() -> datetime:
-    """Wait until a new minute has begun and return it."""
-    minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    while datetime.now(UTC) <= minute + timedelta(seconds=2):
-        time.sleep(0.5)
-    return minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,5 +163,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
         live.history.begin(live.objects())
         yield live
     finally:
+        live.history.end()
         live.command("down")
     assert embedded_stack.stack_processes(home) == []
