@@ -164,7 +164,7 @@ def test_a_trigger_over_rest_with_a_logical_date_replaces_the_release_before(
     now = datetime.now(UTC)
     milvus = next(row for row in stack.answer("status") if row["name"] == "milvus")
     with api(stack) as airflow:
-        body = {"logical_date": now.isoformat(), "conf": {}}
+        body = {"logical_date": now.isoformat(), "conf": {"rebuild": True}}
         run = airflow.post("/api/v2/dags/reindex_docs/dagRuns", json=body).json()
         collection = wait_until(lambda: green_collection(stack, "docs"), 300)
         subprocess.run(["kill", "-KILL", str(milvus["pid"])], check=True)
@@ -189,7 +189,7 @@ def test_a_trigger_over_rest_with_a_logical_date_replaces_the_release_before(
 def test_a_gate_that_fails_says_so_and_leaves_the_alias_where_it_was(stack: LiveStack, docs: dict[str, Any]) -> None:
     before = live_collection(stack, "docs")
     stack.write_corpus("docs", gate={"min_recall": 1.0, "max_rejected_share": 0.1})
-    said = stack.refusal("run", "docs")
+    said = stack.refusal("run", "docs", "--rebuild")
     assert re.search(r"failed in verify: recall@10 is .* against a floor of 1,", said), said
     assert live_collection(stack, "docs") == before
     newest = stack.answer("releases", "docs")[0]
@@ -207,7 +207,7 @@ def test_a_milvus_that_dies_in_mid_load_fails_the_run_and_the_alias_answers_afte
     stack.write_corpus("docs", gate={"max_rejected_share": 0.1})
     state = load_state(stack.home)
     assert state is not None
-    with started_run(stack, "docs") as run:
+    with started_run(stack, "docs", "--rebuild") as run:
         wait_until(lambda: green_collection(stack, "docs"), 300)
         with connected(state) as supervisor:
             supervisor.stop(["milvus"])
