@@ -44,6 +44,10 @@ class MemoryObjectStore(ObjectStore):
         data = self.objects.get((bucket, key))
         return None if data is None or (etag and etag != self.etag(bucket, key)) else data
 
+    def read_tagged(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        data, etag = self.objects.get((bucket, key)), self.etag(bucket, key)
+        return None if data is None or etag is None else (data, etag)
+
     def write(self, bucket: str, key: str, data: bytes) -> None:
         self.objects[bucket, key] = data
         self.modified[bucket, key] = datetime.now(UTC)

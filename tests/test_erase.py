@@ -17,7 +17,7 @@ from reindex.display import print_erasure
 from reindex.embed import Work, begin_embedding
 from reindex.erase import Erasure, erase_document
 from reindex.erasures import check_erased, erased_rows, expected_rows
-from reindex.errors import ErasedDocument
+from reindex.errors import ErasedDocument, JobFailed, LedgerMismatch
 from reindex.ledger import check_ledger
 from reindex.naming import alias_name, collection_name, tombstone_key
 from reindex.plan import UNCHANGED
@@ -445,7 +445,23 @@ def test_a_collection_that_an_import_may_have_brought_it_into_goes(nights: LiveN
     nights.erase()
     nights.vectors.held[collection].rows = late
     nights.vectors.release(collection)
-    files.write_json("failure.json", {"stage": "verify", "message": "the ledger does not add up"})
+    files.record_failure("verify", LedgerMismatch(["10 imported, 9 distinct ids"]))
     assert nights.erase()["left"] == []
     assert collection not in nights.vectors.held
     assert nights.places_with("whisper") == set()
+
+
+def test_a_run_that_has_been_at_work_for_days_is_still_going_on(nights: LiveNights) -> None:
+    nights.night({"a.md": "a note on tides"})
+    files = begun(nights, with_secret(), done=1)
+    files.write_report("snapshot", 0, files.needed_report("snapshot"))
+    assert nights.erase()["going_on"] == [files.release]
+
+
+def test_a_run_that_is_about_to_try_again_is_still_going_on(nights: LiveNights) -> None:
+    nights.night({"a.md": "a note on tides"})
+    files = begun(nights, with_secret(), done=1)
+    files.record_failure("embed", JobFailed("embed", "connection reset"))
+    assert nights.erase()["going_on"] == [files.release]
+    files.record_failure("embed", LedgerMismatch(["a person must act"]))
+    assert nights.erase()["going_on"] == []

@@ -63,6 +63,7 @@ def make_release(
     files = ReleaseFiles(stack.objects(), "reindex", corpus, name)
     files.freeze_corpus(a_corpus(name=corpus))
     files.write_report("snapshot", time.time(), {})
+    files.write_report("plan", time.time(), {"outcome": "build", "precision": "float32"})
     collection = collection_name(corpus, name)
     store.create_collection(collection, dimension=dimension, index=Index())
     file, rows = "import/part-00001.parquet", marked_rows(name, dimension)

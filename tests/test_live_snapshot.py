@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from reindex.errors import PastUnknown
-from reindex.releases import ReleaseFiles
+from reindex.releases import SNAPSHOT_FILE, ReleaseFiles
 from reindex.settings import Corpus
-from reindex.snapshot import SNAPSHOT_FILE, take_snapshot
+from reindex.snapshot import take_snapshot
 from reindex.storage import ObjectStore
 from tests.conftest import LiveStack
 

@@ -24,7 +24,7 @@ def standing(
     return Standing(
         release=name,
         last_sign=NOW - last_sign,
-        promoted=None if promoted is None else NOW - promoted,
+        went_live=None if promoted is None else NOW - promoted,
         is_live=is_so.pop("live", False),
         **is_so,
     )
@@ -81,6 +81,32 @@ def test_a_run_keeps_its_own_release_but_leaves_none_in_memory_that_nobody_reads
     assert fates([standing("1", promoted=None, is_verified=True)], own="1") == {"1": Fate.UNLOAD}
     assert fates([standing("1", promoted=None, is_verified=True)], own="2") == {"1": Fate.KEEP}
     assert fates([*THREE, standing("0", promoted=long_ago)], own="0")["0"] is Fate.KEEP
+
+
+def test_a_release_whose_run_has_failed_gives_its_memory_back() -> None:
+    assert fates([standing("1", promoted=None, has_failed=True)], own="2") == {"1": Fate.UNLOAD}
+
+
+def test_what_goes_live_while_it_is_unloaded_is_loaded_again() -> None:
+    (_, kept, live), store = three_releases()
+
+    class Rolling(ExactStore):
+        """The alias moves right before the memory is given back."""
+
+        def release(self, collection: str) -> None:
+            self.point_alias("docs", collection)
+            super().release(collection)
+
+    rolling = Rolling(read_file=store.read_file, held=store.held, names=store.names)
+    make_room(rolling, live, KEEP_2)
+    assert collection_name("docs", kept.release) in loaded(store)
+
+
+def test_what_was_gone_back_to_counts_as_the_latest() -> None:
+    (old, kept, live), store = three_releases()
+    old.record_going_live(datetime.now(UTC).isoformat(), "a rollback")
+    report = make_room(store, live, KEEP_2)
+    assert (report["unload"], report["drop"]) == ([old.release], [kept.release])
 
 
 def test_a_run_in_which_nothing_had_changed_leaves_nothing_to_keep() -> None:

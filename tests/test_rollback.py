@@ -21,9 +21,8 @@ from reindex.errors import (
 )
 from reindex.naming import collection_name
 from reindex.records import CollectionInfo, LoadState, chunk_schema
-from reindex.releases import ReleaseFiles
+from reindex.releases import QUERIES_FILE, ReleaseFiles
 from reindex.rollback import (
-    QUERIES_FILE,
     ReloadBarrier,
     begin_reload,
     begin_rollback,

@@ -8,10 +8,10 @@ import pytest
 
 from reindex.errors import FutureMoment, InvalidMoment, NothingToIndex, PastUnknown, ServiceUnavailable
 from reindex.records import StoredObject
+from reindex.releases import SNAPSHOT_FILE
 from reindex.settings import Source
 from reindex.snapshot import (
     NEAR,
-    SNAPSHOT_FILE,
     Moment,
     check_has_come,
     choose_moment,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from reindex.errors import FileMissing
 from reindex.tables import Tables
 from tests.fakes import STATE_BUCKET, MemoryObjectStore
 
@@ -20,7 +21,7 @@ def bucket(**files: list[tuple[str, int]]) -> MemoryObjectStore:
 def test_several_objects_are_one_table() -> None:
     store = bucket(one=[("a", 1)], two=[("b", 2), ("c", 3)])
     with Tables() as tables:
-        assert tables.add("objects", store, STATE_BUCKET, ["one", "two"], SCHEMA) == []
+        tables.add("objects", store, STATE_BUCKET, ["one", "two"], SCHEMA)
         assert tables.row("select count(*) as objects, sum(bytes)::bigint as bytes from objects") == {
             "objects": 3,
             "bytes": 6,
@@ -29,11 +30,20 @@ def test_several_objects_are_one_table() -> None:
 
 def test_no_object_is_an_empty_table_and_the_sum_of_nothing_is_nothing() -> None:
     with Tables() as tables:
-        assert tables.add("objects", bucket(), STATE_BUCKET, ["lost"], SCHEMA) == ["lost"]
+        tables.add("objects", bucket(), STATE_BUCKET, [], SCHEMA)
         assert tables.row("select count(*) as objects, sum(bytes)::bigint as bytes from objects") == {
             "objects": 0,
             "bytes": 0,
         }
+
+
+def test_an_object_that_is_gone_is_an_error_unless_that_is_asked() -> None:
+    with Tables() as tables:
+        with pytest.raises(FileMissing, match="lost is gone"):
+            tables.add("objects", bucket(), STATE_BUCKET, ["lost"], SCHEMA)
+        store = bucket(one=[("a", 1)])
+        assert tables.add_what_is_there("others", store, STATE_BUCKET, ["one", "lost"], SCHEMA) == ["lost"]
+        assert tables.row("select count(*) as others from others") == {"others": 1}
 
 
 def test_a_large_answer_comes_in_batches_of_the_schema_asked_for() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from reindex.embed import embed_documents
-from reindex.errors import DoesNotFit, LedgerMismatch, NoDocumentIndexed, TooManyDeleted
+from reindex.embed import Work, embed_documents
+from reindex.errors import AccessRefused, DoesNotFit, FileMissing, LedgerMismatch, NoDocumentIndexed, TooManyDeleted
 from reindex.ledger import Ledger, check_ledger
 from reindex.plan import BUILD, UNCHANGED
 from reindex.records import DOCUMENT_SCHEMA, Memory
@@ -177,6 +177,72 @@ def test_an_object_that_is_gone_is_rejected_and_tried_again(nights: Nights) -> N
     assert nights.embed(files)["rejected_by_reason"] == {"gone-since-the-snapshot": 1}
     nights.live = files.release
     assert nights.run(documents(2))["plan_embed"] == 1
+
+
+def test_a_live_document_that_cannot_be_read_for_now_stays_as_it_was(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights.run(notes(3))
+    read = nights.store.read
+
+    def refused(bucket: str, key: str, **rest: Any) -> bytes | None:
+        if key == "docs/001.md":
+            raise AccessRefused("the object store", "there", "locked")
+        return read(bucket, key, **rest)
+
+    edited = {**notes(3), "001.md": "note 1 was edited", "new.md": "a new note"}
+    with monkeypatch.context() as locked:
+        locked.setattr(nights.store, "read", refused)
+        report = nights.run(edited)
+    assert (report["rejected"], report["kept_earlier"], report["reused"], report["embedded"]) == (0, 1, 3, 1)
+    assert (
+        "1 documents could not be read and stay as they were, the first: docs/001.md (locked)"
+        in report["unread_warning"]
+    )
+    assert nights.texts()["001.md"] == ["note 1 on left and right"]
+    check_ledger(drawn(nights))
+    assert nights.run(edited)["embedded"] == 1
+    assert nights.texts()["001.md"] == ["note 1 was edited"]
+
+
+def test_what_another_run_could_read_is_not_rejected_by_one_that_could_not(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights.put(notes(2))
+    first, second = nights.begin(), nights.begin()
+    for files in (first, second):
+        nights.plan(files)
+
+    read = nights.store.read
+
+    def refused(bucket: str, key: str, **rest: Any) -> bytes | None:
+        if bucket == "sources":
+            raise AccessRefused("the object store", "there", "locked")
+        return read(bucket, key, **rest)
+
+    def loses_its_rights(work: Work) -> list[dict[str, Any]]:
+        with monkeypatch.context() as locked:
+            locked.setattr(nights.store, "read", refused)
+            outcomes = nights.chain(first, work)
+        assert nights.embed(second)["embedded"] == 2
+        return outcomes
+
+    report = embed_documents(first, nights.parts(first), loses_its_rights, rebuild=False)
+    assert (report["rejected"], report["reused"]) == (0, 2)
+
+
+def test_the_documents_of_the_live_release_are_needed_not_supposed(nights: Nights) -> None:
+    nights.run(notes(30))
+    nights.store.delete(STATE_BUCKET, nights.live_files().key("documents.parquet"))
+    with pytest.raises(FileMissing, match=r"documents\.parquet is gone"):
+        nights.run(notes(10))
+
+
+def test_copies_that_go_are_forgiven_only_as_often_as_copies_come(nights: Nights) -> None:
+    copies = {f"copy-{number}.md": "the same note" for number in range(40)}
+    nights.run({**notes(10), **copies})
+    report = nights.run({**notes(10), "moved.md": "the same note"})
+    assert (report["moved"], report["withhold"]) == (1, 40)
 
 
 def test_nothing_indexed_is_an_error(nights: Nights) -> None:

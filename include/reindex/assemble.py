@@ -12,16 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reindex.errors import InvalidRow
+from reindex.errors import InvalidRow, NothingLeft
 from reindex.naming import chunk_id, import_file_name
 from reindex.parts import EmbeddingStore
 from reindex.records import DOCUMENT_SCHEMA, ID_COLUMN, VECTOR_COLUMN, chunk_schema, passage_columns, text_columns
-from reindex.releases import ReleaseFiles
+from reindex.releases import DOCUMENTS_FILE, ReleaseFiles
 from reindex.store import vector_matrix
 from reindex.tables import Tables
 from reindex.tombstones import erased_keys
 
-DOCUMENTS_FILE = "documents.parquet"
 # float32 vectors made unit length differ from 1 in the last digits only; a model's own bfloat16 by a percent.
 _UNIT_TOLERANCE = 1e-3
 
@@ -42,6 +41,8 @@ def assemble_import(
         file = files.write_table(name, chunk_schema(), _remembering(group, ids))
         written.append({"file": files.key(name), "rows": file.rows, "bytes": file.bytes})
         files.show_progress("assemble", {"files": number})
+    if not written:
+        raise NothingLeft(files.release)
     _check_unique(pa.chunked_array(ids, pa.string()))
     totals = {name: sum(file[name] for file in written) for name in ("rows", "bytes")}
     return {**totals, "files": written}

@@ -26,9 +26,9 @@ from reindex.display import (
     print_table,
     stage_line,
 )
-from reindex.embedders import find_model, load_embedder, resolve_precision
+from reindex.embedders import find_model, load_embedder
 from reindex.erase import Erasure, erase_document
-from reindex.errors import NotLive, ReindexError, SettingsError
+from reindex.errors import FileMissing, NotLive, ReindexError, SettingsError
 from reindex.explain import explain_passage
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
@@ -181,7 +181,10 @@ def rollback(
     with closing(Airflow(airflow_connection(_environment()))) as airflow:
         started = airflow.trigger(ROLLBACK_DAG, conf={"corpus": corpus, "release": to}, kind=ROLLBACK)
         _follow(airflow, started, None, quiet=True)
-    facts = _objects().read_json(state_bucket(_environment()), rollback_key(corpus, started.name)) or {}
+    bucket, key = state_bucket(_environment()), rollback_key(corpus, started.name)
+    facts = _objects().read_json(bucket, key)
+    if facts is None:
+        raise FileMissing(bucket, key)
     print_json(facts) if as_json else print_live(facts)
 
 
@@ -215,7 +218,7 @@ def search(
     if release is None:
         raise NotLive(alias)
     made_with = _files(corpus, release).corpus()
-    precision = resolve_precision(made_with.embedding.precision)
+    precision = _files(corpus, release).needed_report("plan")["precision"]
     embedder = load_embedder(find_model(made_with.embedding.model), precision, threads=os.cpu_count() or 1)
     vector = embedder.embed([made_with.embedding.query_prompt + text])[0].tolist()
     params = INDEX_TYPES[made_with.index.type].search_params(k)

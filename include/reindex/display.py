@@ -123,8 +123,7 @@ def print_live(rollback: dict[str, Any]) -> None:
         "recall": f"recall@{recall['k']} {recall['mean']:.4f}, over {recall['queries']} queries" if recall else "",
         "note": rollback["note"],
     }
-    for name, value in ((name, value) for name, value in lines.items() if value):
-        out.print(f"{name:<11} {value}", soft_wrap=True)
+    _print_lines(lines)
 
 
 def print_retired(report: dict[str, Any], *, dry_run: bool) -> None:

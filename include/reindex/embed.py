@@ -18,16 +18,13 @@ from reindex.embed_worker import OUTCOME_SCHEMA, PENDING_SCHEMA, PREPARE_DOCUMEN
 from reindex.errors import NoDocumentIndexed
 from reindex.parts import EmbeddingStore
 from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, REJECT_SCHEMA
-from reindex.releases import ReleaseFiles
+from reindex.releases import DOCUMENTS_FILE, PLAN_FILE, REJECTS_FILE, ReleaseFiles
 from reindex.tables import Tables
 from reindex.tombstones import erased_keys
 
 if TYPE_CHECKING:
     import numpy as np
 
-PLAN_FILE = "plan.parquet"
-DOCUMENTS_FILE = "documents.parquet"
-REJECTS_FILE = "rejects.parquet"
 _PENDING = """
     select plan.key, plan.version, plan.etag, plan.bytes,
         coalesce(earlier.part, '') as earlier_part, coalesce(earlier.content, '') as earlier_content
@@ -46,6 +43,15 @@ _DOCUMENTS = """
         found.content, found.chunks, found.tokens, found.part
     from plan join found using (key, etag) anti join erased using (key)
     where plan.action = 'embed' and found.part <> ''
+    union all
+    select key, live.version, live.etag, live.bytes, live.modified, 'reuse' as action,
+        live.content, live.chunks, live.tokens, live.part
+    from unread join live using (key)
+"""
+# What could not be read for now, and nobody else has read: where it is live, its earlier version stays.
+_UNREAD = """
+    select key, version, reason, detail, bytes from passing
+    anti join found using (key, etag) anti join erased using (key)
 """
 _REJECTS = """
     select key, version, 'plan' as stage, reason, detail, bytes
@@ -55,7 +61,7 @@ _REJECTS = """
     from plan join found using (key, etag) anti join erased using (key)
     where plan.action = 'embed' and found.part = ''
     union all
-    select key, version, 'embed' as stage, reason, detail, bytes from passing anti join erased using (key)
+    select key, version, 'embed' as stage, reason, detail, bytes from unread anti join live using (key)
 """
 _ERASED_SCHEMA = pa.schema([("key", pa.string())])
 
@@ -128,18 +134,41 @@ def finish_embedding(
         _add_erased(tables, files)
         parts.add_catalog(tables, "found", release=files.release if rebuild else "")
         tables.add_rows("passing", pa.Table.from_pylist(passing, schema=OUTCOME_SCHEMA).to_batches(), OUTCOME_SCHEMA)
+        tables.define("unread", _UNREAD)
+        tables.add("live", files.store, files.bucket, _documents_of_live(files), DOCUMENT_SCHEMA)
         documents = tables.batches(_DOCUMENTS.format(release=files.release), DOCUMENT_SCHEMA)
         files.write_table(DOCUMENTS_FILE, DOCUMENT_SCHEMA, documents)
         files.write_table(REJECTS_FILE, REJECT_SCHEMA, tables.batches(_REJECTS, REJECT_SCHEMA))
         tables.add("documents", files.store, files.bucket, [files.key(DOCUMENTS_FILE)], DOCUMENT_SCHEMA)
         tables.add("rejects", files.store, files.bucket, [files.key(REJECTS_FILE)], REJECT_SCHEMA)
-        report = _totals(tables, files.release)
+        report = {**_totals(tables, files.release), **_kept_earlier(tables)}
     tokens = sum(row["embedded_tokens"] for row in outcomes)
     return {
         **report,
         "bytes": round(sum(row["part_bytes"] for row in outcomes)),
         "tokens_a_second": round(tokens / seconds, 1) if seconds else 0,
         "embedding_seconds": round(sum(row["seconds"] for row in outcomes), 3),
+    }
+
+
+def _documents_of_live(files: ReleaseFiles) -> list[str]:
+    """Return the documents of the release that the plan found live, if they are in the same embedding space."""
+    plan = files.needed_report("plan")
+    live = files.of(plan["live"]) if plan["live"] else None
+    embedded = live.report("embed") if live else None
+    return [live.key(DOCUMENTS_FILE)] if live and embedded and embedded["space"] == plan["space"] else []
+
+
+def _kept_earlier(tables: Tables) -> dict[str, Any]:
+    """Return how many documents stay as they were because they could not be read, and what to say of it."""
+    kept = tables.rows("select key, detail from unread join live using (key) order by key")
+    if not kept:
+        return {"kept_earlier": 0, "unread_warning": ""}
+    first = f"{kept[0]['key']} ({kept[0]['detail']})"
+    return {
+        "kept_earlier": len(kept),
+        "unread_warning": f"{len(kept)} documents could not be read and stay as they were, the first: {first}; "
+        "the next run tries them again",
     }
 
 

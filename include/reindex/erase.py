@@ -7,7 +7,7 @@ are rewritten, parts before the tables that tell their contents, and the documen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
@@ -17,16 +17,13 @@ import pyarrow.compute as pc
 from reindex.erasures import record_erasure, was_erased
 from reindex.naming import alias_name, collection_release, tombstone_key
 from reindex.records import ID_COLUMN
-from reindex.releases import ReleaseFiles, release_names
+from reindex.releases import QUERIES_FILE, ReleaseFiles, release_names
 from reindex.settings import Source
 from reindex.storage import ObjectStore
 from reindex.store import VectorStore, drop_green, similarity, vector_matrix
 from reindex.tombstones import bury
 from reindex.traces import Found, Traces, is_catalog
 
-QUERIES_FILE = "queries.parquet"
-# A run that has not ended by now is not going to.
-_UNFINISHED = timedelta(hours=24)
 _NAMED_KEYS = 10
 # What a server may add up differently, as where recall is measured again.
 _SCORE_TOLERANCE = 1e-4
@@ -60,7 +57,8 @@ def erase_document(erasure: Erasure, source: Source, *, reason: str, by: str) ->
     tombstone = _bury(erasure, reason, by)
     places = _leave_loaded_collections(erasure)
     releases = sorted(release_names(erasure.objects, erasure.bucket, erasure.corpus))
-    going_on = [release for release in releases if _is_going_on(erasure.files(release))]
+    now = datetime.now(UTC)
+    going_on = [release for release in releases if erasure.files(release).is_going_on(now)]
     found = traces.find()
     places |= _leave_collections(erasure, found, going_on)
     shared = traces.shared_contents(found.contents)
@@ -96,15 +94,6 @@ def _bury(erasure: Erasure, reason: str, by: str) -> dict[str, Any]:
     said = before or erasure.objects.read_json(erasure.bucket, place) or {}
     facts = {name: said.get(name) for name in ("reason", "at", "by")}
     return {"tombstone": place, "buried_before": before is not None, **facts}
-
-
-def _is_going_on(files: ReleaseFiles) -> bool:
-    begun = files.report("snapshot")
-    if begun is None or datetime.now(UTC) - datetime.fromisoformat(begun["started_at"]) > _UNFINISHED:
-        return False
-    if files.report("verify") or files.report("promote") or files.failure():
-        return False
-    return (files.report("plan") or {}).get("outcome") != "unchanged"
 
 
 def _collections(erasure: Erasure) -> dict[str, ReleaseFiles]:

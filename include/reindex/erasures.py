@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 
 from reindex.errors import ErasedDocument
 from reindex.naming import tombstone_key
-from reindex.releases import ReleaseFiles
+from reindex.releases import DOCUMENTS_FILE, ReleaseFiles
 from reindex.tombstones import erased_keys
 
-DOCUMENTS_FILE = "documents.parquet"
 # One record for each document, named as its tombstone is: two erasures may go on at once.
 ERASED_FOLDER = "erased/"
 

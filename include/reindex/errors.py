@@ -21,6 +21,7 @@ ReindexError
     ├── PastUnknown             the bucket does not know what it held at that moment
     ├── FileMissing             a file of the state bucket that others speak of is gone
     ├── NothingToIndex          no object matches the corpus
+    ├── NothingLeft             every document of a release was erased while it was made
     ├── NoDocumentIndexed       every document was rejected
     ├── ModelMissing            the embedding model cannot be had
     ├── UnsupportedServer       a Milvus version without a row in the capability table
@@ -208,7 +209,10 @@ class FileMissing(TerminalError):
         self.bucket, self.key = bucket, key
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key} is gone, though it is still spoken of; start a new run"
+        return (
+            f"s3://{self.bucket}/{self.key} is gone, though it is still spoken of; start a new run: "
+            "with --rebuild, if it was a part"
+        )
 
 
 class InvalidMoment(TerminalError):
@@ -265,6 +269,15 @@ class NoDocumentIndexed(TerminalError):
             f"all {self.documents} documents were rejected, the first because: {self.first_reason}; "
             "rejects.parquet of the release names each"
         )
+
+
+class NothingLeft(TerminalError):
+    def __init__(self, release: str) -> None:
+        super().__init__(release)
+        self.release = release
+
+    def __str__(self) -> str:
+        return f"release {self.release} holds nothing: its documents were erased while it was made; start a new run"
 
 
 class ModelMissing(TerminalError):

@@ -11,10 +11,8 @@ from reindex.errors import FileMissing, NotLive, UnknownPassage
 from reindex.naming import alias_name, collection_release
 from reindex.parts import EmbeddingStore
 from reindex.records import ID_COLUMN, stored_columns
-from reindex.releases import ReleaseFiles, read_live
+from reindex.releases import DOCUMENTS_FILE, ReleaseFiles, read_live
 from reindex.store import VectorStore
-
-DOCUMENTS_FILE = "documents.parquet"
 
 
 def explain_passage(store: VectorStore, files: ReleaseFiles, passage: str) -> dict[str, Any]:

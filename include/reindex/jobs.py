@@ -108,9 +108,12 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any
         )
     )
     outcomes: list[dict[str, Any]] = []
+    rows = 0
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        outcomes += batch.cast(OUTCOME_SCHEMA).to_pylist()
-        job.files.show_progress("embed", {"documents": len(outcomes), "rows": sum(row["chunks"] for row in outcomes)})
+        found = batch.cast(OUTCOME_SCHEMA).to_pylist()
+        outcomes += found
+        rows += sum(outcome["chunks"] for outcome in found)
+        job.files.show_progress("embed", {"documents": len(outcomes), "rows": rows})
     return outcomes
 
 

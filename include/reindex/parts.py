@@ -52,7 +52,7 @@ class EmbeddingStore:
             listed += 1
             view = f"{name}_listed_{listed}"
             keys = list(self._store.keys(self._bucket, self.catalog_key(release).removesuffix(".parquet")))
-            if not tables.add(view, self._store, self._bucket, keys, CATALOG_SCHEMA):
+            if not tables.add_what_is_there(view, self._store, self._bucket, keys, CATALOG_SCHEMA):
                 break
         tables.define(name, _KNOWN.format(catalog=view))
 
@@ -62,7 +62,9 @@ class EmbeddingStore:
         if not keys:
             return
         with Tables() as tables:
-            tables.add("mine", self._store, self._bucket, [*keys, self.catalog_key(release)], CATALOG_SCHEMA)
+            tables.add_what_is_there(
+                "mine", self._store, self._bucket, [*keys, self.catalog_key(release)], CATALOG_SCHEMA
+            )
             columns = ", ".join(CATALOG_SCHEMA.names)
             merged = tables.batches(f"select distinct {columns} from mine", CATALOG_SCHEMA)
             self._store.write_batches(self._bucket, self.catalog_key(release), CATALOG_SCHEMA, merged)

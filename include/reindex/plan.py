@@ -14,14 +14,11 @@ from reindex.forecast import PlannedWork, check_fits, forecast_release
 from reindex.naming import collection_release, space_fingerprint
 from reindex.parts import EmbeddingStore
 from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, SNAPSHOT_SCHEMA, Action, CollectionInfo, Memory
-from reindex.releases import ReleaseFiles, finished_reports
+from reindex.releases import DOCUMENTS_FILE, PLAN_FILE, SNAPSHOT_FILE, ReleaseFiles, finished_reports
 from reindex.settings import Corpus, Gate
 from reindex.store import check_readers_stay
 from reindex.tables import Tables
 
-PLAN_FILE = "plan.parquet"
-SNAPSHOT_FILE = "snapshot.parquet"
-DOCUMENTS_FILE = "documents.parquet"
 BUILD, UNCHANGED = "build", "unchanged"
 # So few deletions are never withheld, however small the corpus.
 _ALWAYS_ALLOWED = 10
@@ -44,10 +41,11 @@ PLAN = """
 """
 # A document that came back under another name is no loss: same ETag, same size, a key that is new.
 _DELETIONS = """
-    select count(*) as deleted, count(*) filter ((etag, bytes) in (
-        select (etag, bytes) from snapshot anti join live using (key)
-    )) as moved
-    from live anti join snapshot using (key)
+    select coalesce(sum(gone.keys), 0)::bigint as deleted,
+        coalesce(sum(least(gone.keys, coalesce(come.keys, 0))), 0)::bigint as moved
+    from (select etag, bytes, count(*) as keys from live anti join snapshot using (key) group by all) as gone
+    left join (select etag, bytes, count(*) as keys from snapshot anti join live using (key) group by all) as come
+        using (etag, bytes)
 """
 _CHANGES = """
     select count(*) as changes from plan left join live using (key)

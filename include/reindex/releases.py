@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from reindex.errors import ReindexError, UnknownRelease
+from reindex.errors import ReindexError, TerminalError, UnknownRelease, from_record
 from reindex.forecast import score_forecast
 from reindex.naming import corpus_prefix, release_prefix
 from reindex.settings import Corpus, read_corpus
@@ -20,6 +20,15 @@ from reindex.storage import ObjectStore, Written
 
 STAGES = ("snapshot", "plan", "embed", "assemble", "load", "index", "verify", "promote", "retire")
 _EMBED_COUNTS = ("reused", "embedded", "withheld", "rejected", "chunks", "chunks_embedded", "chunks_reused")
+# A run that has left no sign for so long has ended, whatever it says.
+UNFINISHED = timedelta(hours=24)
+# The tables of a release: what was listed, what to do with it, what is indexed, what is not, what it was measured by.
+SNAPSHOT_FILE = "snapshot.parquet"
+PLAN_FILE = "plan.parquet"
+DOCUMENTS_FILE = "documents.parquet"
+REJECTS_FILE = "rejects.parquet"
+QUERIES_FILE = "queries.parquet"
+_WENT_LIVE_FILE = "went_live.json"
 _CORPUS_FILE = "corpus.json"
 _PROGRESS_FILE = "progress.json"
 _FAILURE_FILE = "failure.json"
@@ -106,6 +115,31 @@ class ReleaseFiles:
             return dict(progress["counts"]) if progress.get("stage") == stage else {}
         return {}
 
+    def record_going_live(self, at: str, by: str) -> None:
+        """Record the last time that readers were given the release: a rollback is one, too."""
+        self.write_json(_WENT_LIVE_FILE, {"at": at, "by": by})
+
+    def went_live(self) -> datetime | None:
+        """Return when readers were last given the release, or None if they never were."""
+        recorded = self.read_json(_WENT_LIVE_FILE)
+        promoted = self.report("promote")
+        at = recorded["at"] if recorded else promoted["started_at"] if promoted else None
+        return datetime.fromisoformat(at) if at else None
+
+    def has_failed_for_good(self) -> bool:
+        """Return whether a stage has failed in a way that trying again does not mend."""
+        failure = self.failure()
+        return failure is not None and isinstance(from_record(failure), TerminalError)
+
+    def is_going_on(self, now: datetime) -> bool:
+        """Return whether a run is still at work on the release: it left a sign within a day, and has not ended."""
+        signs = [found.modified for found in self.store.entries(self.bucket, self.key(""))]
+        if not signs or now - max(signs) > UNFINISHED:
+            return False
+        if self.report("verify") or self.report("promote"):
+            return False
+        return not self.has_failed_for_good() and (self.report("plan") or {}).get("outcome") != "unchanged"
+
     def read_json(self, name: str) -> dict[str, Any] | None:
         return self.store.read_json(self.bucket, self.key(name))
 
@@ -153,7 +187,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "indexed": embed.get("documents"),
         **{name: embed.get(name) for name in _EMBED_COUNTS},
         "withdrawn": plan.get("withdraw"),
-        "warning": plan.get("warning", ""),
+        "warning": "; ".join(filter(None, (plan.get("warning"), embed.get("unread_warning")))),
         "withheld_keys": plan.get("withheld_keys", []),
         "rejected_by_reason": embed.get("rejected_by_reason", {}),
         "rows": reports.get("load", {}).get("rows"),
@@ -194,10 +228,8 @@ class LivePointer:
 
 def read_live(store: ObjectStore, bucket: str, corpus: str) -> tuple[LivePointer | None, str | None]:
     """Return the pointer and the ETag under which it may be replaced."""
-    key = _live_key(corpus)
-    etag = store.etag(bucket, key)
-    data = store.read(bucket, key, etag=etag) if etag else None
-    return (LivePointer(**json.loads(data)), etag) if data else (None, None)
+    found = store.read_tagged(bucket, _live_key(corpus))
+    return (LivePointer(**json.loads(found[0])), found[1]) if found else (None, None)
 
 
 def write_live(store: ObjectStore, bucket: str, corpus: str, pointer: LivePointer, *, etag: str | None) -> bool:

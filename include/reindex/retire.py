@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from reindex.errors import CollectionIsLive
 from reindex.naming import collection_release, releases_prefix
-from reindex.releases import LivePointer, ReleaseFiles, read_live
+from reindex.releases import UNFINISHED, LivePointer, ReleaseFiles, read_live
 from reindex.settings import Retention
 from reindex.store import VectorStore, drop_green
 from reindex.sweep import sweep_parts
 from reindex.switch import reconcile_live
-
-# A run that has left no sign for so long is not going to be promoted: its collection only takes room.
-_UNFINISHED = timedelta(hours=24)
 
 
 class Fate(StrEnum):
@@ -27,14 +26,15 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What decides a release's fate: when it last left a sign and was promoted, and how far it has come."""
+    """What decides a release's fate: when it last left a sign and last went live, and how far it has come."""
 
     release: str
     last_sign: datetime
-    promoted: datetime | None
+    went_live: datetime | None
     is_live: bool
     is_verified: bool = False
     is_unchanged: bool = False
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ def decide(
     What the live release replaced stays in memory for the grace period, so that going back is quick. `own` is the
     release of the run that asks, or empty.
     """
-    promoted = sorted((s for s in standings if s.promoted), key=lambda s: s.promoted or now, reverse=True)
+    promoted = sorted((s for s in standings if s.went_live), key=lambda s: s.went_live or now, reverse=True)
     by_rank = sorted(promoted, key=lambda s: not s.is_live)
     kept = {s.release for s in by_rank[: retention.releases]}
     grace = timedelta(minutes=retention.grace_minutes)
@@ -125,7 +125,7 @@ def decide(
             _own_fate(standing)
             if standing.release == own
             else _unpromoted_fate(standing, now)
-            if standing.promoted is None
+            if standing.went_live is None
             else _promoted_fate(standing, kept, in_grace, retention)
         )
         if standing.is_live:
@@ -135,7 +135,7 @@ def decide(
 
 
 def _own_fate(standing: Standing) -> tuple[Fate, str]:
-    if standing.is_verified and standing.promoted is None:
+    if standing.is_verified and standing.went_live is None:
         # A backfill leaves one such release for each of its nights.
         return Fate.UNLOAD, "verified and not promoted: it can still be made live, for a day"
     return Fate.KEEP, "the run's own"
@@ -144,8 +144,10 @@ def _own_fate(standing: Standing) -> tuple[Fate, str]:
 def _unpromoted_fate(standing: Standing, now: datetime) -> tuple[Fate, str]:
     if standing.is_unchanged:
         return Fate.DROP, "nothing had changed, so it has no collection"
-    if now - standing.last_sign > _UNFINISHED:
+    if now - standing.last_sign > UNFINISHED:
         return Fate.DROP, "never promoted, and nothing has been done with it for a day"
+    if standing.has_failed:
+        return Fate.UNLOAD, "its run has failed"
     return Fate.KEEP, "not promoted yet"
 
 
@@ -181,15 +183,16 @@ def _judge(
 
 def _standing(store: VectorStore, files: ReleaseFiles, inventory: _Inventory) -> Standing:
     left, collection = inventory.left[files.release], inventory.collections.get(files.release)
-    promoted = files.report("promote") if "promote.json" in left.names else None
+    went_live = files.went_live() if "promote.json" in left.names else None
     # No other run ends with its plan.
     plan = files.report("plan") if "plan.json" in left.names and collection is None else None
     return Standing(
         release=files.release,
         last_sign=left.last_sign,
-        promoted=datetime.fromisoformat(promoted["started_at"]) if promoted else None,
+        went_live=went_live,
         is_live=collection is not None and bool(store.aliases_of(collection)),
         is_verified="verify.json" in left.names,
+        has_failed="failure.json" in left.names and files.has_failed_for_good(),
         is_unchanged=plan is not None and plan.get("outcome") == "unchanged",
     )
 
@@ -199,7 +202,7 @@ def _planning(inventory: _Inventory, now: datetime) -> set[str]:
     return {
         name
         for name, left in inventory.left.items()
-        if "plan.json" not in left.names and now - left.last_sign < _UNFINISHED
+        if "plan.json" not in left.names and now - left.last_sign < UNFINISHED
     }
 
 
@@ -210,9 +213,18 @@ def _carry_out(store: VectorStore, files: ReleaseFiles, inventory: _Inventory, v
             # Asked again: a rollback may have made it live since.
             continue
         if verdict.fate is Fate.UNLOAD and collection:
-            store.release(collection)
+            _unload(store, collection)
         if verdict.fate is Fate.DROP:
-            _drop(store, files.of(verdict.release), collection, inventory.left[verdict.release].tables)
+            # It may have gone live this instant: then it stays, and the next retirement knows.
+            with suppress(CollectionIsLive):
+                _drop(store, files.of(verdict.release), collection, inventory.left[verdict.release].tables)
+
+
+def _unload(store: VectorStore, collection: str) -> None:
+    """Give a collection's memory back, and take it again if an alias came to name it meanwhile."""
+    store.release(collection)
+    if store.aliases_of(collection):
+        store.load(collection)
 
 
 def _drop(store: VectorStore, files: ReleaseFiles, collection: str | None, tables: list[str]) -> None:

@@ -15,11 +15,10 @@ from reindex.index_types import INDEX_TYPES
 from reindex.naming import alias_name, collection_name, collection_release, rollback_key
 from reindex.recall import POOR_RECALL, Recall, check_recall, wilson_lower_bound
 from reindex.records import ID_COLUMN, Hit, Progress
-from reindex.releases import ReleaseFiles
+from reindex.releases import QUERIES_FILE, ReleaseFiles
 from reindex.store import VectorStore
 from reindex.switch import Connect, Live, measured_collection, move_alias, reconcile_live
 
-QUERIES_FILE = "queries.parquet"
 _SEARCH_BATCH = 100
 # The server adds the same products up in another order, and in another precision.
 _SCORE_TOLERANCE = 1e-4
@@ -32,7 +31,7 @@ class Candidate:
     """What decides whether a release can be gone back to."""
 
     release: str
-    promoted: datetime | None
+    went_live: datetime | None
     is_verified: bool
     has_collection: bool
 
@@ -68,8 +67,8 @@ def choose_release(corpus: str, candidates: list[Candidate], live: Live, *, aske
         if replaced in ready:
             return replaced
     now_live = known.get(live.release or "")
-    until = now_live.promoted if now_live else None
-    earlier = [(found.promoted, name) for name, found in ready.items() if _is_before(found.promoted, until)]
+    until = now_live.went_live if now_live else None
+    earlier = [(found.went_live, name) for name, found in ready.items() if _is_before(found.went_live, until)]
     if not earlier:
         raise NothingToGoBackTo(corpus)
     return max(earlier)[1]
@@ -165,12 +164,12 @@ def _candidates(store: VectorStore, files: ReleaseFiles, asked: str | None) -> l
     found = []
     for release in sorted(name for name in held | {asked} if name):
         of = files.of(release)
-        promoted, is_verified = of.report("promote"), of.report("verify") is not None
+        is_verified = of.report("verify") is not None
         if release in held or is_verified or of.report("snapshot"):
             found.append(
                 Candidate(
                     release=release,
-                    promoted=datetime.fromisoformat(promoted["started_at"]) if promoted else None,
+                    went_live=of.went_live(),
                     is_verified=is_verified,
                     has_collection=release in held,
                 )
@@ -190,8 +189,8 @@ def _named(corpus: str, candidate: Candidate | None, asked: str, live: Live) -> 
     return asked
 
 
-def _is_before(promoted: datetime | None, until: datetime | None) -> bool:
-    return promoted is not None and (until is None or promoted < until)
+def _is_before(went_live: datetime | None, until: datetime | None) -> bool:
+    return went_live is not None and (until is None or went_live < until)
 
 
 def _recalls(store: VectorStore, files: ReleaseFiles, queries: pa.Table, *, wanted: int) -> list[float]:

@@ -16,12 +16,11 @@ import pyarrow as pa
 
 from reindex.errors import FutureMoment, InvalidMoment, NothingToIndex, PastUnknown
 from reindex.records import SNAPSHOT_SCHEMA, StoredObject
-from reindex.releases import ReleaseFiles
+from reindex.releases import SNAPSHOT_FILE, ReleaseFiles
 from reindex.settings import Corpus, Source
 from reindex.storage import ObjectStore
 from reindex.tombstones import erased_keys
 
-SNAPSHOT_FILE = "snapshot.parquet"
 # The clocks of the bucket, of Airflow and of a browser that fills in "now" differ: unless it was asked for in so many
 # words, a moment this near is the present.
 NEAR = timedelta(minutes=5)
@@ -114,6 +113,9 @@ def _freeze(files: ReleaseFiles, corpus: Corpus, as_of: datetime, listing: Listi
     files.freeze_corpus(corpus)
     rows = _with_metadata(_blocks(chain([first], objects)), store, source)
     files.write_table(SNAPSHOT_FILE, SNAPSHOT_SCHEMA, _counted(rows, totals))
+    if erased_keys(store, files.bucket, corpus.name) != erased:
+        # A document was erased while the bucket was listed.
+        return _freeze(files, corpus, as_of, listing)
     return {**totals, "as_of": _iso(as_of), "listing": listing.value}
 
 

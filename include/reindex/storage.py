@@ -114,6 +114,17 @@ class ObjectStore:
                     return None
                 raise
 
+    def read_tagged(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        """Return an object's bytes and the ETag that they have, or None if there is no such object."""
+        with self._translated(bucket):
+            try:
+                answer = self._client.get_object(Bucket=bucket, Key=key)
+                return bytes(answer["Body"].read()), str(answer["ETag"])
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+
     def write(self, bucket: str, key: str, data: bytes) -> None:
         with self._translated(bucket):
             self._client.put_object(Bucket=bucket, Key=key, Body=data)

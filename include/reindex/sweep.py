@@ -16,9 +16,7 @@ import pyarrow.compute as pc
 
 from reindex.naming import spaces_prefix
 from reindex.records import StoredObject
-from reindex.releases import ReleaseFiles, release_names
-
-_DOCUMENTS_FILE = "documents.parquet"
+from reindex.releases import DOCUMENTS_FILE, ReleaseFiles, release_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +88,11 @@ def _needs(files: ReleaseFiles, kept: Iterable[str]) -> Needs:
             continue
         space = plan.get("space") or (of.report("embed") or {}).get("space", "")
         needs.spaces.add(space)
-        if files.store.etag(files.bucket, of.key(_DOCUMENTS_FILE)) is None:
+        if files.store.etag(files.bucket, of.key(DOCUMENTS_FILE)) is None:
             # It may find any content of its space again.
             needs.busy_spaces.add(space)
             continue
-        for batch in files.store.read_batches(files.bucket, of.key(_DOCUMENTS_FILE), columns=["part"]):
+        for batch in files.store.read_batches(files.bucket, of.key(DOCUMENTS_FILE), columns=["part"]):
             needs.parts.update(pc.unique(batch.column("part")).to_pylist())
     return needs
 

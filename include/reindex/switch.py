@@ -101,6 +101,7 @@ def move_alias(
         if winner and not isinstance(error, PromotedMeanwhile):
             raise PromotedMeanwhile(files.release, winner.release, winner.by) from error
         raise
+    files.record_going_live(pointer.since, by)
     if store.resolve_alias(alias) != target.name:
         # Somebody who has lost to this release moved the alias in between: the winner has the last word.
         store.point_alias(alias, target.name)

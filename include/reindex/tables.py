@@ -12,6 +12,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reindex.errors import FileMissing
 from reindex.storage import ObjectStore
 
 # What joins may hold in memory; what does not fit goes to disk.
@@ -52,8 +53,15 @@ class Tables:
         self._database.close()
         self._folder.cleanup()
 
-    def add(self, name: str, store: ObjectStore, bucket: str, keys: Iterable[str], schema: pa.Schema) -> list[str]:
-        """Make a view of some Parquet objects of this schema, or of none; return the keys that are gone."""
+    def add(self, name: str, store: ObjectStore, bucket: str, keys: Iterable[str], schema: pa.Schema) -> None:
+        """Make a view of some Parquet objects of this schema, or of none; raise FileMissing if one is gone."""
+        if gone := self.add_what_is_there(name, store, bucket, keys, schema):
+            raise FileMissing(bucket, gone[0])
+
+    def add_what_is_there(
+        self, name: str, store: ObjectStore, bucket: str, keys: Iterable[str], schema: pa.Schema
+    ) -> list[str]:
+        """Make a view of those objects that are there, and return the keys of those that are gone."""
         folder = Path(self._folder.name) / name
         folder.mkdir()
         pq.write_table(schema.empty_table(), folder / "none.parquet")

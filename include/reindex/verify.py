@@ -18,7 +18,7 @@ from reindex.ledger import Ledger, check_ledger
 from reindex.naming import chunk_id
 from reindex.recall import POOR_RECALL, Recall, check_recall, wilson_lower_bound
 from reindex.records import DOCUMENT_SCHEMA, ID_COLUMN, REJECT_SCHEMA, SNAPSHOT_SCHEMA
-from reindex.releases import ReleaseFiles
+from reindex.releases import QUERIES_FILE, ReleaseFiles
 from reindex.settings import Gate
 from reindex.store import VectorStore, similarity, vector_matrix
 from reindex.tables import Tables
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 FILED_SCHEMA = pa.schema([("document", pa.string()), ("rows", pa.int64())])
-QUERIES_FILE = "queries.parquet"
 QUERIES_SCHEMA = pa.schema([("vector", pa.list_(pa.float32())), ("floor", pa.float32())])
 # Queries kept with the release, to measure its recall again when it is gone back to.
 _KEPT_QUERIES = 200

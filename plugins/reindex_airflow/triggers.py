@@ -22,8 +22,8 @@ from reindex_airflow import hooks
 if TYPE_CHECKING:
     from reindex.milvus import MilvusStore
 
-_RAY_POLL_SECONDS = 2.0
-_MILVUS_POLL_SECONDS = 2.0
+_RAY_POLL_SECONDS = 1.0
+_MILVUS_POLL_SECONDS = 1.0
 # A server that is restarted comes back within this; one that does not has died.
 _OUTAGE_SECONDS = 60.0
 _STALL_SECONDS = 1800.0
