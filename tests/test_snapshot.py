@@ -20,7 +20,7 @@ from reindex.snapshot import (
     take_snapshot,
 )
 from reindex.tombstones import bury
-from tests.fakes import MemoryObjectStore, a_corpus, release_files
+from tests.fakes import STATE_BUCKET, MemoryObjectStore, a_corpus, release_files
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 CHANGED = LONG_AGO + timedelta(days=1)
@@ -133,6 +133,19 @@ def test_the_future_is_refused_but_not_a_clock_that_is_a_little_ahead() -> None:
     check_has_come(datetime.now(UTC) + NEAR / 2)
     with pytest.raises(FutureMoment, match="has not come yet"):
         snapshot(ListedStore([an_object("docs/a.md")]), as_of=datetime.now(UTC) + 2 * NEAR)
+
+
+def test_what_is_erased_while_the_bucket_is_listed_is_not_in_the_snapshot() -> None:
+    class Erasing(ListedStore):
+        """A document is erased in the middle of the first listing."""
+
+        def list_objects(self, bucket: str, prefix: str, as_of: datetime | None = None) -> Iterator[StoredObject]:
+            for found in super().list_objects(bucket, prefix, as_of):
+                yield found
+                bury(self, STATE_BUCKET, "docs", "docs/b.md", reason="a court order", by="a test")
+
+    keys, facts = snapshot(Erasing([an_object("docs/a.md"), an_object("docs/b.md")]))
+    assert (keys, facts["documents"], facts["erased"]) == (["docs/a.md"], 1, 1)
 
 
 def test_what_was_erased_is_not_listed_even_from_the_past() -> None:
