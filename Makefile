@@ -5,7 +5,7 @@ CORPUS := $(if $(DOCS),my-docs,python-docs)
 FOLDER := $(or $(DOCS),$(SAMPLE))
 QUESTION ?= $(if $(DOCS),what is this about?,how do I parse json)
 
-.PHONY: help setup demo up down test check format
+.PHONY: help setup demo up down test lint check format
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -35,10 +35,12 @@ down:  ## stop the embedded stack; what it holds stays
 test: setup  ## run every test; the live ones start a stack of their own
 	$(BIN)/pytest
 
-check: setup  ## format, lint, types, import rules, unit tests
+lint: setup  ## say what the formatter, the linter and the types have against the code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint  ## that, and the tests that need no server
 	$(BIN)/pytest --quiet -m "not airflow and not live"
 
 format: setup  ## format the code and mend what the linter can
