@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
-from reindex.naming import alias_name, dag_id
+from reindex.naming import alias_name, dag_id, release_name
 from reindex.parts import EmbeddingStore
 from reindex.records import CATALOG_SCHEMA
 from reindex.releases import ReleaseFiles
 from reindex.stack.processes import stack_processes
 from reindex.tables import Tables
 from tests.conftest import LiveStack
-from tests.test_live import TOPICS, api, live_collection, started_run, wait_until
+from tests.test_live import TOPICS, api, live_collection, started_run
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
 CORPUS = "nights"
@@ -167,24 +169,49 @@ class Killer(threading.Thread):
             while not (found := blow.is_time()):
                 if self.is_over:
                     return
-                time.sleep(0.05)
+                time.sleep(0.01)
             blow.strike(found)
             blow.is_struck = True
 
+    def end(self) -> None:
+        self.is_over = True
+        self.join()
+
 
 class Kills:
-    """What can be killed of a run of the corpus, at its moments."""
+    """What can be killed of the next run of the corpus, at its moments."""
 
-    def __init__(self, stack: LiveStack, airflow: Any, release: str) -> None:
-        self.stack, self.airflow, self.objects, self.release = stack, airflow, stack.objects(), release
-        runs = airflow.get(f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns?order_by=-run_after&limit=1").json()["dag_runs"]
-        self.path = f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns/{runs[0]['dag_run_id']}/taskInstances"
+    def __init__(self, stack: LiveStack, airflow: Any) -> None:
+        self.stack, self.airflow, self.objects = stack, airflow, stack.objects()
+        self.before, self.path, self.release = self.newest_run()["dag_run_id"], "", ""
+        scheduler = next(row for row in stack.answer("status") if row["name"] == "airflow-scheduler")
+        self.scheduler = psutil.Process(scheduler["pid"])
         self.killed: set[int] = set()
 
+    def newest_run(self) -> dict[str, Any]:
+        runs = self.airflow.get(f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns?order_by=-run_after&limit=1").json()["dag_runs"]
+        return dict(runs[0])
+
+    def state_of(self, stage: str) -> dict[str, Any]:
+        """Return Airflow's record of a stage's task, empty before there is one."""
+        if not self.path:
+            run = self.newest_run()
+            if run["dag_run_id"] == self.before:
+                return {}
+            self.path = f"/api/v2/dags/{dag_id(CORPUS)}/dagRuns/{run['dag_run_id']}/taskInstances"
+            self.release = release_name(datetime.fromisoformat(run["run_after"]), run["dag_run_id"])
+        with suppress(httpx.HTTPError):
+            answer = self.airflow.get(f"{self.path}/{stage}")
+            return dict(answer.json()) if answer.is_success else {}
+        return {}
+
     def task(self, stage: str) -> list[psutil.Process]:
-        """Return the process that runs a stage's task, once it does."""
-        title = f"airflow worker -- {self.airflow.get(f'{self.path}/{stage}').json().get('id')}"
-        return self.running(lambda words: " ".join(words).strip() == title)
+        """Return the process that runs a stage's task, once it does: some live for a second only."""
+        title = f"airflow worker -- {self.state_of(stage).get('id')}"
+        with suppress(psutil.Error):
+            tasks = self.scheduler.children(recursive=True)
+            return self.wanted(tasks, lambda words: " ".join(words).strip() == title)
+        return []
 
     def job_after(self, parts: int) -> list[psutil.Process]:
         """Return the driver of the embedding once it has completed so many parts."""
@@ -198,14 +225,17 @@ class Kills:
 
     def milvus_while(self, stage: str) -> list[psutil.Process]:
         """Return Milvus, once a stage waits for it."""
-        if self.airflow.get(f"{self.path}/{stage}").json().get("state") != "deferred":
+        if self.state_of(stage).get("state") != "deferred":
             return []
         return self.running(lambda words: words[1:3] == ["run", "standalone"] and words[0].endswith("milvus"))
 
     def running(self, is_wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
         """Return the stack's processes with such a command line, but for those that were killed."""
+        return self.wanted(stack_processes(self.stack.home), is_wanted)
+
+    def wanted(self, processes: list[psutil.Process], is_wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
         found = []
-        for process in stack_processes(self.stack.home):
+        for process in processes:
             with suppress(psutil.Error):
                 if process.pid not in self.killed and is_wanted(process.cmdline()):
                     found.append(process)
@@ -222,10 +252,8 @@ def test_a_run_that_is_killed_at_ten_points_ends_as_an_undisturbed_one(stack: Li
     """A rebuild, so that everything is embedded: the ids are those of the release before, over the same documents."""
     undisturbed = ids(stack)
     night.put()
-    with api(stack) as airflow, started_run(stack, CORPUS, "--rebuild", "--json") as run:
-        release = wait_until(lambda: newest_release(stack))
-        files = ReleaseFiles(stack.objects(), "reindex", CORPUS, release)
-        kills = Kills(stack, airflow, release)
+    with api(stack) as airflow:
+        kills = Kills(stack, airflow)
         blows = [
             Blow("the task of plan", lambda: kills.task("plan"), kills.kill),
             Blow("the task of embed", lambda: kills.task("embed"), kills.kill),
@@ -240,20 +268,18 @@ def test_a_run_that_is_killed_at_ten_points_ends_as_an_undisturbed_one(stack: Li
         ]
         killer = Killer(blows)
         killer.start()
-        said, complaint = run.communicate(timeout=1100)
-        killer.is_over = True
+        try:
+            with started_run(stack, CORPUS, "--rebuild", "--json") as run:
+                said, complaint = run.communicate(timeout=1100)
+        finally:
+            killer.end()
+    files = ReleaseFiles(stack.objects(), "reindex", CORPUS, kills.release)
     assert run.returncode == 0, (complaint, [blow.name for blow in blows if blow.is_struck])
     assert [blow.name for blow in blows if not blow.is_struck] == [], said
     assert ids(stack) == undisturbed
     embed = files.needed_report("embed")
     assert (embed["embedded"], embed["reused"]) == (DOCUMENTS, 0)
     assert embedded_documents(stack, files) == DOCUMENTS
-
-
-def newest_release(stack: LiveStack) -> str:
-    """Return the release of the run that is going on, once it has begun."""
-    row = stack.answer("releases", CORPUS)[0]
-    return str(row["release"]) if row["state"] == "unfinished" else ""
 
 
 def embedded_documents(stack: LiveStack, files: ReleaseFiles) -> int:
