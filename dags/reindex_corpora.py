@@ -17,6 +17,44 @@ from reindex_airflow.assets import live_index
 from reindex_airflow.operators import BuildIndexOperator, BulkLoadOperator, RayJobOperator
 
 
+def run_form(corpus: Corpus) -> dict[str, Param]:
+    """Return what a person can ask of one run."""
+    return {
+        "promote": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, "auto", "never"],
+            values_display={
+                None: f"as the corpus file says ({corpus.promote}); a backfill: never",
+                "auto": "auto: move the alias when every gate is passed",
+                "never": "never: leave the release green",
+            },
+            title="Promote",
+            description="whether the alias moves to the release; a backfill that asks for auto never moves it back",
+        ),
+        "as_of": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title="As of",
+            description="index the bucket as it was at this moment; empty: at the run's own",
+        ),
+        "rebuild": Param(
+            default=False,
+            type="boolean",
+            title="Rebuild",
+            description="embed every document anew, and build a release even if nothing has changed",
+        ),
+        "max_deleted": Param(
+            None,
+            type=["null", "integer"],
+            minimum=0,
+            title="Deletions allowed",
+            description="let at most so many documents leave the index, whatever gate.max_deleted_share says",
+        ),
+    }
+
+
 def reindex_dag(corpus: Corpus) -> DAG:
     @dag(
         dag_id=dag_id(corpus.name),
@@ -26,40 +64,7 @@ def reindex_dag(corpus: Corpus) -> DAG:
         catchup=False,
         max_active_runs=1,
         default_args=tasks.DEFAULTS,
-        params={
-            "promote": Param(
-                None,
-                type=["null", "string"],
-                enum=[None, "auto", "never"],
-                values_display={
-                    None: f"as the corpus file says ({corpus.promote}); a backfill: never",
-                    "auto": "auto: move the alias when every gate is passed",
-                    "never": "never: leave the release green",
-                },
-                title="Promote",
-                description="whether the alias moves to the release; a backfill that asks for auto never moves it back",
-            ),
-            "as_of": Param(
-                None,
-                type=["null", "string"],
-                format="date-time",
-                title="As of",
-                description="index the bucket as it was at this moment; empty: at the run's own",
-            ),
-            "rebuild": Param(
-                default=False,
-                type="boolean",
-                title="Rebuild",
-                description="embed every document anew, and build a release even if nothing has changed",
-            ),
-            "max_deleted": Param(
-                None,
-                type=["null", "integer"],
-                minimum=0,
-                title="Deletions allowed",
-                description="let at most so many documents leave the index, whatever gate.max_deleted_share says",
-            ),
-        },
+        params=run_form(corpus),
         tags=["reindex", corpus.name],
     )
     def stages() -> None:

@@ -125,8 +125,13 @@ def test_a_row_that_milvus_would_swallow_is_refused_by_name(column: str, value: 
     assert caught.value.row == chunk_rows(TEXTS).column("id")[1].as_py()
 
 
-def test_a_text_as_long_as_its_column_passes() -> None:
-    check_rows(changed("text", "é" * (text_bytes("text") // 2)), where="part-1", dimension=4)
+def test_a_text_as_long_as_its_column_passes_and_one_byte_more_does_not() -> None:
+    longest = "é" * (text_bytes("text") // 2)
+    accepted = changed("text", longest)
+    check_rows(accepted, where="part-1", dimension=4)
+    assert max(len(text.encode()) for text in accepted.column("text").to_pylist()) == text_bytes("text")
+    with pytest.raises(InvalidRow, match="text is over"):
+        check_rows(changed("text", longest + "e"), where="part-1", dimension=4)
 
 
 def test_an_id_that_stands_twice_is_refused() -> None:
