@@ -98,9 +98,12 @@ def chunk_rows(texts: list[str], *, document: str = "a.txt", dimension: int = 4)
         {
             "id": chunk_id(document, text, 0),
             "document": document,
+            "member": "",
             "title": "A",
             "section": "",
+            "language": "eng",
             "page": 0,
+            "time": "",
             "position": position,
             "start": 0,
             "text": text,

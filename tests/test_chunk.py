@@ -9,7 +9,7 @@ import pytest
 
 from reindex.chunk import Chunker
 from reindex.embedders import find_model
-from reindex.records import Page, ParsedDocument, Passage, text_bytes
+from reindex.records import Block, ParsedDocument, Passage, Shape, text_bytes
 from reindex.settings import Chunks
 
 MODEL = find_model("all-MiniLM-L6-v2")
@@ -20,10 +20,15 @@ def chunker() -> Chunker:
     return Chunker(Chunks(max_tokens=64, overlap_tokens=8), MODEL.tokenizer_file)
 
 
-def document(*texts: str, is_markdown: bool = False) -> ParsedDocument:
-    numbers = range(1, len(texts) + 1) if len(texts) > 1 else [0]
-    pages = tuple(Page(number=number, text=text) for number, text in zip(numbers, texts, strict=True))
-    return ParsedDocument(title="T", pages=pages, is_markdown=is_markdown)
+def document(text: str) -> ParsedDocument:
+    """Return what a parser would make of a text with blank lines between paragraphs and # before headings."""
+    blocks = []
+    for piece in filter(str.strip, re.split(r"\n\s*\n", text)):
+        marks = len(piece) - len(piece.lstrip("#"))
+        is_code = piece.startswith("    ")
+        shape = Shape.CODE if is_code else Shape.PARAGRAPH
+        blocks.append(Block(text=piece, shape=shape, level=marks, label=piece.strip("# ") if marks else ""))
+    return ParsedDocument(title="T", blocks=tuple(blocks))
 
 
 def prose(seed: int, words: int = 800) -> str:
@@ -41,27 +46,23 @@ def uncovered(text: str, passages: list[Passage]) -> str:
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("is_markdown", [True, False])
-def test_chunks_cover_the_text_and_stay_within_the_model_s_window(
-    chunker: Chunker, seed: int, is_markdown: bool
-) -> None:
-    text = prose(seed)
-    passages = chunker.chunk_document(document(text, is_markdown=is_markdown))
-    assert uncovered(text, passages) == ""
+def test_chunks_cover_the_text_and_stay_within_the_model_s_window(chunker: Chunker, seed: int) -> None:
+    parsed = document(prose(seed))
+    passages = chunker.chunk_document(parsed)
+    assert uncovered(parsed.laid_out()[0], passages) == ""
     # The two marks at the ends of a text come on top.
     assert max(chunker.count_tokens(passages)) <= 64 + 2
 
 
-@pytest.mark.parametrize("is_markdown", [True, False])
-def test_an_edit_moves_no_cut_but_those_beside_it(chunker: Chunker, is_markdown: bool) -> None:
+def test_an_edit_moves_no_cut_but_those_beside_it(chunker: Chunker) -> None:
     """A sentence more, anywhere in a long text, leaves nearly all chunks as they were, however long the text is."""
     changed = []
     for seed in range(30):
         text = layout(written(seed))
         place = random.Random(seed).choice([found.end() for found in re.finditer(r"\. ", text)])
         edited = f"{text[:place]}A keeper put in one more sentence here. {text[place:]}"
-        before = {p.text for p in chunker.chunk_document(document(text, is_markdown=is_markdown))}
-        after = [p.text for p in chunker.chunk_document(document(edited, is_markdown=is_markdown))]
+        before = {p.text for p in chunker.chunk_document(document(text))}
+        after = [p.text for p in chunker.chunk_document(document(edited))]
         assert len(after) > 40
         changed.append(sum(text not in before for text in after))
     assert max(changed) <= 6
@@ -82,22 +83,34 @@ def layout(sentences: list[str]) -> str:
 
 def test_a_chunk_begins_a_little_before_its_cut_but_never_before_a_heading(chunker: Chunker) -> None:
     text = layout(written(1))
-    passages = chunker.chunk_document(document(text, is_markdown=True))
+    passages = chunker.chunk_document(document(text))
     overlapping = [after for before, after in pairwise(passages) if after.start < before.start + len(before.text)]
     assert overlapping
     assert all("## Part" not in passage.text[1:] or passage.text.startswith("## Part") for passage in overlapping)
 
 
-def test_pages_are_kept_and_counted_from_their_own_start(chunker: Chunker) -> None:
-    passages = chunker.chunk_document(document("first", "second"))
-    assert [(p.page, p.start, p.position) for p in passages] == [(1, 0, 0), (2, 0, 1)]
+def test_small_pages_share_a_chunk_and_a_chunk_knows_on_which_page_it_begins(chunker: Chunker) -> None:
+    pages = [Block(text=" ".join(written(number)[:2]), page=number) for number in range(1, 9)]
+    passages = chunker.chunk_document(ParsedDocument(title="", blocks=tuple(pages)))
+    assert 1 < len(passages) < len(pages)
+    for passage in passages:
+        assert passage.text.split(".")[0] in pages[passage.page - 1].text
+
+
+def test_a_passage_knows_when_it_is_said_and_in_which_language(chunker: Chunker) -> None:
+    cues = [Block(text="Ann: " + " ".join(written(n)[:3]), shape=Shape.LINE, time=f"00:0{n}:00") for n in range(1, 9)]
+    passages = chunker.chunk_document(ParsedDocument(title="", blocks=tuple(cues), language="eng", member="talk"))
+    assert {(passage.language, passage.member) for passage in passages} == {("eng", "talk")}
+    for passage in passages:
+        minute = int(passage.time[3:5])
+        assert passage.text.split(".")[0].removeprefix("Ann: ") in cues[minute - 1].text
 
 
 def test_a_chunk_knows_the_headings_above_it(chunker: Chunker) -> None:
     body = "words and words " * 20
-    code = "```\n# no heading\n```"
+    code = "    # no heading"
     text = f"# Guide\n\n{body}\n\n## Install\n\n{body}\n\n{code}\n\n### Linux\n\n{body}\n\n## Use\n\n{body}"
-    passages = chunker.chunk_document(document(text, is_markdown=True))
+    passages = chunker.chunk_document(document(text))
     sections = list(dict.fromkeys(p.section for p in passages))
     assert sections == ["Guide", "Guide > Install", "Guide > Install > Linux", "Guide > Use"]
 
@@ -110,5 +123,5 @@ def test_a_word_of_one_token_and_many_bytes_is_cut_to_what_milvus_takes(chunker:
 
 
 def test_a_long_title_is_cut_between_characters(chunker: Chunker) -> None:
-    parsed = ParsedDocument(title="é" * 2000, pages=(Page(number=0, text="text"),), is_markdown=False)
+    parsed = ParsedDocument(title="é" * 2000, blocks=(Block(text="text"),))
     assert chunker.chunk_document(parsed)[0].title == "é" * (text_bytes("title") // 2)

@@ -10,7 +10,7 @@ from tests.samples import SAMPLES, WORDS, pdf
 @pytest.mark.parametrize("suffix", PARSERS)
 def test_every_format_in_the_table_gives_its_text(suffix: str) -> None:
     document = parse_document(f"folder/a{suffix}", SAMPLES[suffix])
-    text = " ".join(page.text for page in document.pages)
+    text = document.laid_out()[0]
     assert all(word in text for word in WORDS)
 
 
@@ -51,12 +51,12 @@ def test_a_parser_that_breaks_in_a_way_of_its_own_costs_only_its_document(
 
 
 def test_a_suffix_is_read_in_any_case() -> None:
-    assert parse_document("A.TXT", b"left and right").pages[0].text == "left and right"
+    assert parse_document("A.TXT", b"left and right").blocks[0].text == "left and right"
 
 
 def test_a_pdf_s_text_is_kept_by_page() -> None:
     document = parse_document("a.pdf", pdf("first page", "second page"))
-    assert [(page.number, page.text.strip()) for page in document.pages] == [(1, "first page"), (2, "second page")]
+    assert [(block.page, block.text.strip()) for block in document.blocks] == [(1, "first page"), (2, "second page")]
 
 
 def test_the_metadata_of_a_page_is_no_text_of_it() -> None:
@@ -66,7 +66,7 @@ def test_the_metadata_of_a_page_is_no_text_of_it() -> None:
     )
     document = parse_document("a.html", html)
     assert document.title == "A title"
-    assert document.pages[0].text.strip() == "Note: left and right"
+    assert document.blocks[0].text.strip() == "Note: left and right"
 
 
 def test_a_markdown_title_is_its_first_heading() -> None:

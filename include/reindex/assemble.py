@@ -96,10 +96,14 @@ def rows_of_documents(passages: pa.RecordBatch, keys: dict[str, list[str]]) -> p
     taken = passages.take(pa.array([row for row, _ in chosen], pa.int64()))
     documents = [key for _, key in chosen]
     names = [PurePosixPath(key).name for key in documents]
-    texts, occurrences = (taken.column(name).to_pylist() for name in ("text", "occurrence"))
+    members, texts, occurrences = (taken.column(name).to_pylist() for name in ("member", "text", "occurrence"))
     columns = {name: taken.column(name) for name in [*passage_columns(), VECTOR_COLUMN]}
     columns["document"] = pa.array(documents, pa.string())
-    columns["id"] = pa.array(map(chunk_id, documents, texts, occurrences), pa.string())
+    ids = [
+        chunk_id(key, text, occurrence, member=member)
+        for key, text, occurrence, member in zip(documents, texts, occurrences, members, strict=True)
+    ]
+    columns["id"] = pa.array(ids, pa.string())
     has_title = pc.not_equal(taken.column("title"), "")
     columns["title"] = pc.if_else(has_title, taken.column("title"), pa.array(names, pa.string()))
     return pa.RecordBatch.from_arrays(

@@ -18,19 +18,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from reindex.records import Page, ParsedDocument, Passage, text_bytes
+from reindex.records import Block, ParsedDocument, Passage, Shape, text_bytes
 from reindex.settings import Chunks
 
 # In the fingerprint of the embedding space: raise it when the same text is cut in other places.
-CHUNKER_VERSION = "local-best/1"
+CHUNKER_VERSION = "local-best/2"
 # Of the most that a chunk may hold: cuts lie no closer, and chunks come out about twice as long on average.
 _WINDOW_SHARE = 0.5
 _HASHED_CHARACTERS = 64
-_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
-_FENCE = re.compile(r"^\s*(```|~~~)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])")  # noqa: RUF001 - as Chinese and Japanese end theirs
-# Headings rank by their depth, 1 to 6.
-_PARAGRAPH, _LINE, _CODE_LINE = 7, 8, 9
+# Sections rank by their depth.
+_DEEPEST, _PARAGRAPH, _LINE, _CODE_LINE = 6, 7, 8, 9
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,31 +58,32 @@ class Chunker:
 
     def chunk_document(self, document: ParsedDocument) -> list[Passage]:
         """Return the passages in reading order."""
-        passages: list[Passage] = []
-        for page in document.pages:
-            outline = _Outline(page.text, is_markdown=document.is_markdown)
-            for start, text in self._split(page, outline):
-                passages.append(
-                    Passage(
-                        title=_shortened(document.title, "title"),
-                        section=_shortened(outline.section_at(start), "section"),
-                        page=page.number,
-                        position=len(passages),
-                        start=start,
-                        text=text,
-                    )
-                )
-        return passages
+        outline = _Outline(document)
+        return [
+            Passage(
+                member=document.member,
+                title=_shortened(document.title, "title"),
+                section=_shortened(outline.section_at(start), "section"),
+                language=document.language,
+                page=outline.block_at(start).page,
+                time=outline.block_at(start).time,
+                position=position,
+                start=start,
+                text=text,
+            )
+            for position, (start, text) in enumerate(self._split(outline))
+        ]
 
     def count_tokens(self, passages: list[Passage]) -> list[int]:
         """Return the tokens of each passage, as the model reads it."""
         return [len(encoding.ids) for encoding in self._tokenizer.encode_batch([passage.text for passage in passages])]
 
-    def _split(self, page: Page, outline: _Outline) -> Iterator[tuple[int, str]]:
-        cutter = _Cutter(outline.places, self._token_starts(page.text), len(page.text))
+    def _split(self, outline: _Outline) -> Iterator[tuple[int, str]]:
+        whole = outline.text
+        cutter = _Cutter(outline.places, self._token_starts(whole), len(whole))
         for start, end in cutter.spans(self._max_tokens, self._overlap):
-            text = page.text[start:end].strip()
-            first = start + page.text[start:end].find(text)
+            text = whole[start:end].strip()
+            first = start + whole[start:end].find(text)
             for offset, piece in self._fitting(text):
                 yield first + offset, piece
 
@@ -153,36 +152,46 @@ class _Cutter:
 
 
 class _Outline:
-    """The places at which a text may be cut, and its heading path at every place, as `Guide > Install > Linux`."""
+    """A document's text, the places at which it may be cut, and where every place lies: `Guide > Install > Linux`."""
 
-    def __init__(self, text: str, *, is_markdown: bool) -> None:
+    def __init__(self, document: ParsedDocument) -> None:
+        self.text, self._starts = document.laid_out()
+        self._blocks = document.blocks
+        self._paths: list[str] = []
         self.places: list[_Place] = []
-        self._starts, self._paths = [0], [""]
         path: list[tuple[int, str]] = []
-        start, in_code, after_blank = 0, False, True
-        for line in text.splitlines(keepends=True):
-            heading = None if in_code or not is_markdown else _HEADING.match(line.rstrip("\r\n"))
-            if heading:
-                path = [*(step for step in path if step[0] < len(heading[1])), (len(heading[1]), heading[2])]
-                self._starts.append(start)
-                self._paths.append(" > ".join(title for _, title in path))
-            if line.strip():
-                usual = _CODE_LINE if in_code else _PARAGRAPH if after_blank else _LINE
-                self._add_line(text, start, line, len(heading[1]) if heading else usual)
-            in_code ^= is_markdown and bool(_FENCE.match(line))
-            after_blank = not line.strip()
-            start += len(line)
+        for block, start in zip(self._blocks, self._starts, strict=True):
+            if block.level:
+                above = (step for step in path if step[0] < block.level)
+                path = [*above, (block.level, block.label or " ".join(block.text.split()))]
+            self._paths.append(" > ".join(name for _, name in path))
+            self.places += _places(self.text, block, start)
         if not self.places or self.places[0].start:
-            self.places.insert(0, _place(text, 0, _PARAGRAPH))
+            self.places.insert(0, _place(self.text, 0, _PARAGRAPH))
 
     def section_at(self, offset: int) -> str:
-        return self._paths[bisect.bisect_right(self._starts, offset) - 1]
+        return self._paths[self._at(offset)]
 
-    def _add_line(self, text: str, start: int, line: str, rank: int) -> None:
-        self.places.append(_place(text, start, rank))
-        if rank < _CODE_LINE:
-            ends = (found.end() for found in _SENTENCE_END.finditer(line.rstrip()))
-            self.places += [_place(text, start + end, _LINE) for end in ends]
+    def block_at(self, offset: int) -> Block:
+        return self._blocks[self._at(offset)]
+
+    def _at(self, offset: int) -> int:
+        return max(0, bisect.bisect_right(self._starts, offset) - 1)
+
+
+def _places(text: str, block: Block, start: int) -> Iterator[_Place]:
+    """Yield where a block may be cut: before it, before its lines, after its sentences; code before its lines only."""
+    is_code = block.shape is Shape.CODE
+    rank = min(block.level, _DEEPEST) or (_PARAGRAPH if block.shape is Shape.PARAGRAPH else _LINE)
+    for line in block.text.splitlines(keepends=True):
+        if line.strip():
+            yield _place(text, start, rank)
+            ends = () if is_code else (found.end() for found in _SENTENCE_END.finditer(line.rstrip()))
+            yield from (_place(text, start + end, _LINE) for end in ends)
+            rank = _CODE_LINE if is_code else _LINE
+        elif is_code:
+            rank = min(rank, _LINE)
+        start += len(line)
 
 
 def _place(text: str, start: int, rank: int) -> _Place:

@@ -280,12 +280,12 @@ def _stored(documents: list[dict[str, Any]], vectors: Vectors) -> pa.Table:
 
     rows, matrix = [], []
     for document in {row["content"]: row for row in documents}.values():
-        seen: Counter[str] = Counter()
+        seen: Counter[tuple[str, str]] = Counter()
         for passage in document["passages"]:
-            text = passage["text"]
-            rows.append({**passage, "content": document["content"], "occurrence": seen[text]})
+            text, place = passage["text"], (passage["member"], passage["text"])
+            rows.append({**passage, "content": document["content"], "occurrence": seen[place]})
             matrix.append(vectors.of(document["key"], text))
-            seen[text] += 1
+            seen[place] += 1
     plain = part_schema().remove(part_schema().get_field_index(VECTOR_COLUMN))
     column = _vector_column(np.asarray(matrix, "float32"))
     table = pa.Table.from_pylist(rows, schema=plain).append_column(part_schema().field(VECTOR_COLUMN), column)

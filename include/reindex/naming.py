@@ -50,12 +50,14 @@ def collection_release(corpus: str, collection: str) -> str | None:
     return collection.removeprefix(prefix) if collection.startswith(prefix) else None
 
 
-def chunk_id(document: str, text: str, occurrence: int) -> str:
+def chunk_id(document: str, text: str, occurrence: int, *, member: str = "") -> str:
     """Return 32 hex digits from content alone: an edit elsewhere in the document leaves this id as it was.
 
-    `occurrence` counts earlier chunks of the same document with the same text, from 0.
+    `member` is one of several documents in the object, or empty; `occurrence` counts earlier chunks of the same one
+    with the same text, from 0.
     """
-    key = document.encode()
+    # No key of an object holds a zero byte.
+    key = f"{document}\x00{member}".encode() if member else document.encode()
     return _digest(len(key).to_bytes(4, "big") + key + occurrence.to_bytes(4, "big") + text.encode(), size=16)
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reindex.errors import ReindexError
-from reindex.records import Page, ParsedDocument, RejectReason
+from reindex.records import Block, ParsedDocument, RejectReason
 
 # In the fingerprint of the embedding space: raise it when the same bytes come out as other text.
 PARSER_VERSION = "kreuzberg-4.10.4/1"
@@ -42,7 +42,7 @@ def parse_document(key: str, data: bytes) -> ParsedDocument:
         raise
     except BaseException as error:  # a panic of the Rust core is no Exception
         raise Rejected(RejectReason.BROKEN, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
-    if not any(page.text.strip() for page in document.pages):
+    if not any(block.text.strip() for block in document.blocks):
         raise Rejected(RejectReason.EMPTY, "the document holds no text")
     return document
 
@@ -76,8 +76,8 @@ def _pdf(data: bytes) -> ParsedDocument:
     from kreuzberg import PageConfig
 
     result = _extract(data, "application/pdf", output_format="plain", pages=PageConfig(extract_pages=True))
-    pages = tuple(Page(number=page["page_number"], text=page["content"]) for page in result.pages or [])
-    return ParsedDocument(title=_title(result), pages=pages, is_markdown=False)
+    pages = tuple(Block(text=page["content"], page=page["page_number"]) for page in result.pages or [])
+    return ParsedDocument(title=_title(result), blocks=pages)
 
 
 def _extract(data: bytes, mime_type: str, **options: Any) -> Any:
@@ -94,7 +94,13 @@ def _extract(data: bytes, mime_type: str, **options: Any) -> Any:
 def _whole(text: str, *, title: str, is_markdown: bool) -> ParsedDocument:
     heading = _HEADING.search(text) if is_markdown else None
     title = title or (heading[1] if heading else "")
-    return ParsedDocument(title=title, pages=(Page(number=0, text=text),), is_markdown=is_markdown)
+    paragraphs = (found for found in re.split(r"\n\s*\n", text) if found.strip())
+    return ParsedDocument(title=title, blocks=tuple(_block(found, is_markdown=is_markdown) for found in paragraphs))
+
+
+def _block(text: str, *, is_markdown: bool) -> Block:
+    level = len(text) - len(text.lstrip("#")) if is_markdown and _HEADING.match(text) else 0
+    return Block(text=text, level=level, label=text.strip("# ") if level else "")
 
 
 def _title(result: Any) -> str:

@@ -25,14 +25,19 @@ def _text(max_bytes: int) -> Any:
 class Passage:
     """One piece of a document, as the chunker cuts it: a field here is a column everywhere.
 
-    The title is empty where the document has none: readers then get the name of its file. Page 0 means that the format
-    has no pages; `start` counts characters from the beginning of the page, or of the document's text where there are
-    none.
+    `member` says which document of its object it belongs to, where an object holds several: a message of a mailbox, a
+    record of a file of records, an attachment; empty: the object is the document. The title is empty where the document
+    has none: readers then get the name of its file. Page 0 means that the format has no pages; `time` is the time code
+    at which a recording says it, as `00:01:07`; `language` is a code of ISO 639-3, or empty. `start` counts characters
+    from the beginning of the document's text.
     """
 
+    member: str = _text(1024)
     title: str = _text(1024)
     section: str = _text(2048)
+    language: str = _text(16)
     page: int
+    time: str = _text(16)
     position: int
     start: int
     text: str = _text(16_384)
@@ -42,7 +47,7 @@ class Passage:
 class StoredPassage(Passage):
     """A passage as parts hold it: under its document's content, not its key, so that a rename changes nothing.
 
-    `occurrence` counts earlier passages of the same document with the same text, from 0.
+    `occurrence` counts earlier passages of the same member with the same text, from 0.
     """
 
     content: str
@@ -169,29 +174,77 @@ class RejectReason(StrEnum):
     """Why a document could not be indexed: a closed list."""
 
     UNSUPPORTED = "unsupported-format"
+    ARCHIVE = "archive"
     BROKEN = "cannot-be-parsed"
+    ENCRYPTED = "encrypted"
     EMPTY = "no-text"
+    TOO_LARGE = "too-many-bytes"
+    TOO_MANY_PAGES = "too-many-pages"
+    TOO_LONG = "too-many-characters"
+    TOO_DEEP = "nested-too-deep"
+    TOO_DENSE = "expands-too-far"
+    TOO_SLOW = "too-slow"
+    TOO_MUCH_MEMORY = "too-much-memory"
+    CRASHED = "crashed-the-parser"
+    DUPLICATE = "duplicate"
     LOCKED = "cannot-be-read"
     GONE = "gone-since-the-snapshot"
 
 
-# Reasons that lie in the document: as long as it and the parser are the same, the answer will be.
-LASTING_REASONS = frozenset({RejectReason.UNSUPPORTED, RejectReason.BROKEN, RejectReason.EMPTY})
+# Reasons that lie in the document: as long as it, the parser and the corpus's limits are the same, so is the answer.
+LASTING_REASONS = frozenset(set(RejectReason) - {RejectReason.LOCKED, RejectReason.GONE, RejectReason.DUPLICATE})
+
+
+class Shape(StrEnum):
+    """How a block stands in its document: a paragraph, a line of a list or a table, or code as it is written."""
+
+    PARAGRAPH = "paragraph"
+    LINE = "line"
+    CODE = "code"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Text of one page, or of the whole document under the number 0."""
+class Block:
+    """A piece of a document's text that a chunk had best not break, in reading order, with nothing of the format's own.
 
-    number: int
+    A level from 1 says that a section begins here, and how deep it lies: it is called `label`, or else as the text is.
+    """
+
     text: str
+    shape: Shape = Shape.PARAGRAPH
+    level: int = 0
+    label: str = ""
+    page: int = 0
+    time: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedDocument:
+    """What a parser has read: one of an object's documents, `member` saying which where there are several."""
+
     title: str
-    pages: tuple[Page, ...]
-    is_markdown: bool
+    blocks: tuple[Block, ...]
+    language: str = ""
+    member: str = ""
+
+    def laid_out(self) -> tuple[str, list[int]]:
+        """Return the document's text, and where each of its blocks begins in it."""
+        pieces: list[str] = []
+        starts: list[int] = []
+        length, before = 0, ""
+        for block in self.blocks:
+            between = _between(before, block) if pieces else ""
+            starts.append(length + len(between))
+            pieces += [between, block.text]
+            length, before = starts[-1] + len(block.text), block.text
+        return "".join(pieces), starts
+
+
+def _between(before: str, block: Block) -> str:
+    # Code is given piece by piece and must come out as it was.
+    if block.shape is Shape.CODE and before.endswith("\n"):
+        return ""
+    return "\n" if block.shape is Shape.LINE else "\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,8 @@ class Source(_Section):
     """Where the documents lie; patterns match the key after the prefix, as in `**/*.md`.
 
     `metadata` names the user metadata that a snapshot keeps, at a request for each object. `approximate_as_of` lets a
-    bucket without versions be listed as of the past: without what has changed since.
+    bucket without versions be listed as of the past: without what has changed since. `duplicates` says whether a
+    document is indexed under each of its keys, or under the first alone.
     """
 
     bucket: str
@@ -45,13 +46,60 @@ class Source(_Section):
     exclude: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     approximate_as_of: bool = False
+    duplicates: Literal["each", "first"] = "each"
+
+
+class Parsing(_Section):
+    """What is read beside plain documents: text in pictures, files in archives, the records of a file one by one."""
+
+    ocr: bool = False
+    archives: bool = False
+    records: bool = False
+
+
+class Limits(_Section):
+    """The most that one document may take: what takes more is rejected by name, and tried again when these change.
+
+    `expansion` is how many times larger than its file a compressed document may be; `nesting` how deep documents may
+    lie in each other, as a message in a message.
+    """
+
+    megabytes: int = Field(200, ge=1)
+    pages: int = Field(5_000, ge=1)
+    seconds: int = Field(120, ge=1)
+    memory_megabytes: int = Field(2_048, ge=256)
+    characters: int = Field(20_000_000, ge=1)
+    nesting: int = Field(3, ge=0)
+    expansion: int = Field(200, ge=1)
+
+
+class PermissionRule(_Section):
+    """Who may find the documents under a prefix of the key: these groups; with none of them named, everyone."""
+
+    prefix: str
+    groups: tuple[str, ...]
+
+
+class Permissions(_Section):
+    """Who may find which document: the first rule that matches decides, or the object's own metadata.
+
+    `metadata` names the user metadata that lists groups, with commas between them; it comes before the rules. What
+    neither says is unknown, and a document of unknown permissions is found by nobody.
+    """
+
+    rules: tuple[PermissionRule, ...] = ()
+    metadata: str | None = None
 
 
 class Chunks(_Section):
-    """How a document is cut, in tokens of the embedding model."""
+    """How a document is cut, in tokens of the embedding model.
+
+    `heading_prefix` embeds each chunk with the headings above it; the text that is stored stays the document's own.
+    """
 
     max_tokens: int = Field(MAX_CHUNK_TOKENS, ge=16, le=8192)
     overlap_tokens: int = Field(32, ge=0)
+    heading_prefix: bool = False
 
 
 class Embedding(_Section):
@@ -98,6 +146,9 @@ class Corpus(_Section):
     name: Annotated[str, AfterValidator(check_corpus_name)]
     source: Source
     schedule: Annotated[str | None, AfterValidator(_cron)] = None
+    parsing: Parsing = Parsing()
+    limits: Limits = Limits()
+    permissions: Permissions | None = None
     chunks: Chunks = Chunks()
     embedding: Embedding = Embedding()
     index: Index = Index()
