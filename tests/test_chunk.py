@@ -125,3 +125,19 @@ def test_a_word_of_one_token_and_many_bytes_is_cut_to_what_milvus_takes(chunker:
 def test_a_long_title_is_cut_between_characters(chunker: Chunker) -> None:
     parsed = ParsedDocument(title="é" * 2000, blocks=(Block(text="text"),))
     assert chunker.chunk_document(parsed)[0].title == "é" * (text_bytes("title") // 2)
+
+
+def test_headings_that_are_embedded_with_a_chunk_leave_room_for_themselves() -> None:
+    policy = Chunks(max_tokens=64, overlap_tokens=8, heading_prefix=True)
+    chunker = Chunker(policy, MODEL.tokenizer_file)
+    text = layout(written(3)).replace("## Part", f"## {'A long heading of many words ' * 5}")
+    parsed = document(f"# Guide\n\n{text}\n\n## Short\n\n{layout(written(4))}")
+    passages = chunker.chunk_document(parsed)
+    assert uncovered(parsed.laid_out()[0], passages) == ""
+    assert max(chunker.count_tokens(passages)) <= 64 + 2
+    plain = Chunker(policy.model_copy(update={"heading_prefix": False}), MODEL.tokenizer_file)
+    with_headings, without = chunker.count_tokens(passages), plain.count_tokens(passages)
+    assert all(more > less for more, less, p in zip(with_headings, without, passages, strict=True) if p.section)
+    assert "Guide > Short" in {passage.section for passage in passages}
+    # Of a path that is too long the nearest heading stays.
+    assert any(passage.section.startswith("A long heading") for passage in passages)

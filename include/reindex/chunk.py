@@ -26,6 +26,9 @@ CHUNKER_VERSION = "local-best/2"
 # Of the most that a chunk may hold: cuts lie no closer, and chunks come out about twice as long on average.
 _WINDOW_SHARE = 0.5
 _HASHED_CHARACTERS = 64
+# What the headings above a chunk may take of it where they are embedded too.
+_SECTION_SHARE = 0.25
+_STEP = " > "
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])")  # noqa: RUF001 - as Chinese and Japanese end theirs
 # Sections rank by their depth.
 _DEEPEST, _PARAGRAPH, _LINE, _CODE_LINE = 6, 7, 8, 9
@@ -50,9 +53,13 @@ class Chunker:
         self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._max_tokens, self._overlap = policy.max_tokens, policy.overlap_tokens
+        self._heading_prefix = policy.heading_prefix
+        self._section_tokens = int(policy.max_tokens * _SECTION_SHARE)
+        # One for the line's end between the headings and the text, with models to which it is a token.
+        self._max_tokens = policy.max_tokens - (self._section_tokens + 1 if policy.heading_prefix else 0)
+        self._overlap = min(policy.overlap_tokens, self._max_tokens - 1)
         # For what has no place to cut: a sentence that is longer than a chunk.
-        self._by_tokens = TextSplitter.from_huggingface_tokenizer(self._tokenizer, policy.max_tokens)
+        self._by_tokens = TextSplitter.from_huggingface_tokenizer(self._tokenizer, self._max_tokens)
         # A word that the model does not know is one token however long it is: Milvus counts bytes.
         self._by_length = TextSplitter(text_bytes("text") // 4)
 
@@ -63,7 +70,7 @@ class Chunker:
             Passage(
                 member=document.member,
                 title=_shortened(document.title, "title"),
-                section=_shortened(outline.section_at(start), "section"),
+                section=self._section(outline.section_at(start)),
                 language=document.language,
                 page=outline.block_at(start).page,
                 time=outline.block_at(start).time,
@@ -76,7 +83,17 @@ class Chunker:
 
     def count_tokens(self, passages: list[Passage]) -> list[int]:
         """Return the tokens of each passage, as the model reads it."""
-        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch([passage.text for passage in passages])]
+        texts = [embedded_text(found.section, found.text, heading_prefix=self._heading_prefix) for found in passages]
+        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts)]
+
+    def _section(self, path: str) -> str:
+        """Return the headings above a chunk, as many of the nearest as there is room for."""
+        path = _shortened(path, "section")
+        if not self._heading_prefix:
+            return path
+        while len(starts := self._token_starts(path)) > self._section_tokens:
+            path = path.partition(_STEP)[2] or path[: starts[self._section_tokens]].rstrip()
+        return path
 
     def _split(self, outline: _Outline) -> Iterator[tuple[int, str]]:
         whole = outline.text
@@ -100,6 +117,11 @@ class Chunker:
                 yield start, piece
             else:
                 yield from ((start + inner, part) for inner, part in self._by_length.chunk_indices(piece))
+
+
+def embedded_text(section: str, text: str, *, heading_prefix: bool) -> str:
+    """Return what the model is given for a passage, but for the prompt: the text, under its headings if asked."""
+    return f"{section}\n{text}" if heading_prefix and section else text
 
 
 class _Cutter:
@@ -164,7 +186,7 @@ class _Outline:
             if block.level:
                 above = (step for step in path if step[0] < block.level)
                 path = [*above, (block.level, block.label or " ".join(block.text.split()))]
-            self._paths.append(" > ".join(name for _, name in path))
+            self._paths.append(_STEP.join(name for _, name in path))
             self.places += _places(self.text, block, start)
         if not self.places or self.places[0].start:
             self.places.insert(0, _place(self.text, 0, _PARAGRAPH))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reindex.chunk import Chunker
+from reindex.chunk import Chunker, embedded_text
 from reindex.embedders import Model, Precision, load_embedder
 from reindex.errors import AccessRefused, FileMissing, ServiceUnavailable
 from reindex.naming import content_hash
@@ -139,11 +139,13 @@ class PartWriter:
 
     def _vectors(self, documents: list[dict[str, Any]]) -> Vectors:
         """Embed each text once, and none that an earlier version of its document has embedded already."""
-        earlier = earlier_vectors(self._parts, documents)
-        new = {text: None for row in documents for text in _texts(row) if text not in earlier[row["key"]]}
+        has_prefix = self._task.corpus.chunks.heading_prefix
+        earlier = earlier_vectors(self._parts, documents, heading_prefix=has_prefix)
+        given = {row["key"]: _given(row["passages"], heading_prefix=has_prefix) for row in documents}
+        new = {text: None for key, texts in given.items() for text in texts if text not in earlier[key]}
         prompt = self._task.corpus.embedding.passage_prompt
         fresh = dict(zip(new, self._embedder.embed([prompt + text for text in new]), strict=True)) if new else {}
-        return Vectors(earlier=earlier, fresh=fresh)
+        return Vectors(given=given, earlier=earlier, fresh=fresh)
 
     def _write(
         self,
@@ -161,8 +163,12 @@ class PartWriter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors:
-    """The vectors of some documents: by key and text what an earlier version had, by text what was computed now."""
+    """The vectors of some documents, by what the model was given: an earlier version's by key too, and new ones.
 
+    `given` is that text of each of a document's passages.
+    """
+
+    given: dict[str, list[str]]
     earlier: dict[str, dict[str, np.ndarray]]
     fresh: dict[str, np.ndarray]
 
@@ -171,8 +177,13 @@ class Vectors:
         return self.fresh[text] if found is None else found
 
 
-def earlier_vectors(parts: EmbeddingStore, documents: list[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
-    """Return, by key, the vectors of the texts that an earlier version of each document holds; none if it is gone."""
+def earlier_vectors(
+    parts: EmbeddingStore, documents: list[dict[str, Any]], *, heading_prefix: bool
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return, by key and by what the model was given, the vectors of an earlier version of each document.
+
+    None of one whose part is gone.
+    """
     found: dict[str, dict[str, np.ndarray]] = {row["key"]: {} for row in documents}
     by_part: dict[str, list[dict[str, Any]]] = {}
     for row in documents:
@@ -183,8 +194,8 @@ def earlier_vectors(parts: EmbeddingStore, documents: list[dict[str, Any]]) -> d
             for batch in parts.read_part(part):
                 for row in rows:
                     mine = batch.filter(pc.equal(batch.column("content"), row["earlier_content"]))
-                    texts = mine.column("text").to_pylist()
-                    found[row["key"]] |= dict(zip(texts, mine.column(VECTOR_COLUMN).to_numpy(False), strict=True))
+                    given = _given(mine.select(["section", "text"]).to_pylist(), heading_prefix=heading_prefix)
+                    found[row["key"]] |= dict(zip(given, mine.column(VECTOR_COLUMN).to_numpy(False), strict=True))
     return found
 
 
@@ -239,8 +250,8 @@ def _chunker(policy: Chunks, model: Model) -> Chunker:
     return Chunker(policy, model.tokenizer_file)
 
 
-def _texts(row: dict[str, Any]) -> list[str]:
-    return [passage["text"] for passage in row["passages"]]
+def _given(passages: list[dict[str, Any]], *, heading_prefix: bool) -> list[str]:
+    return [embedded_text(found["section"], found["text"], heading_prefix=heading_prefix) for found in passages]
 
 
 def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors) -> list[dict[str, Any]]:
@@ -249,7 +260,8 @@ def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors) -> list[d
     uncounted = set(vectors.fresh)
     findings = []
     for row in rows:
-        computed = [tokens for text, tokens in zip(_texts(row), row["tokens"], strict=True) if _take(uncounted, text)]
+        given = vectors.given.get(row["key"], [])
+        computed = [tokens for text, tokens in zip(given, row["tokens"], strict=True) if _take(uncounted, text)]
         findings.append(
             {
                 **{name: row[name] for name in kept},
@@ -281,10 +293,10 @@ def _stored(documents: list[dict[str, Any]], vectors: Vectors) -> pa.Table:
     rows, matrix = [], []
     for document in {row["content"]: row for row in documents}.values():
         seen: Counter[tuple[str, str]] = Counter()
-        for passage in document["passages"]:
-            text, place = passage["text"], (passage["member"], passage["text"])
+        for passage, given in zip(document["passages"], vectors.given[document["key"]], strict=True):
+            place = (passage["member"], passage["text"])
             rows.append({**passage, "content": document["content"], "occurrence": seen[place]})
-            matrix.append(vectors.of(document["key"], text))
+            matrix.append(vectors.of(document["key"], given))
             seen[place] += 1
     plain = part_schema().remove(part_schema().get_field_index(VECTOR_COLUMN))
     column = _vector_column(np.asarray(matrix, "float32"))

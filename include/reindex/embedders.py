@@ -100,8 +100,10 @@ def space_facts(corpus: Corpus, model: Model, precision: Precision) -> dict[str,
         "dimension": str(model.dimension),
         "max_tokens": str(corpus.chunks.max_tokens),
         "overlap_tokens": str(corpus.chunks.overlap_tokens),
+        "heading_prefix": str(corpus.chunks.heading_prefix),
         "chunker": CHUNKER_VERSION,
         "parser": PARSER_VERSION,
+        "parsing": corpus.parsing.model_dump_json(),
     }
 
 
