@@ -87,7 +87,8 @@ class Nights:
         )
 
     def parts(self, files: ReleaseFiles) -> EmbeddingStore:
-        return EmbeddingStore(self.store, STATE_BUCKET, self.corpus.name, files.needed_report("plan")["space"])
+        space, limits = files.needed_report("plan")["space"], self.corpus.limits.fingerprint()
+        return EmbeddingStore(self.store, STATE_BUCKET, self.corpus.name, space, limits=limits)
 
     def chain(self, files: ReleaseFiles, work: Work) -> list[dict[str, Any]]:
         """Do what the Ray chain does, in this process."""

@@ -17,7 +17,7 @@ LAYERS = [
     {"versions", "version_pages"},
     {"storage", "store", "recall", "forecast"},
     {"releases", "tables", "tombstones"},
-    {"parts", "erasures", "traces"},
+    {"parts", "copies", "erasures", "traces"},
     {"parse", "importers", "milvus", "switch", "sweep"},
     {"chunk"},
     {"embedders"},

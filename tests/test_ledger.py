@@ -12,6 +12,7 @@ GOOD = Ledger(
     reused=1,
     embedded=2,
     rejected=1,
+    duplicates=0,
     withheld=1,
     unaccounted=(),
     unlisted=(),

@@ -121,7 +121,15 @@ def test_queries_are_the_same_each_time_and_different_from_each_other() -> None:
 
 def verdict(recall: Recall = GOOD_RECALL, ledger: Ledger = GOOD, **gate: float) -> dict[str, object]:
     files = release_files()
-    reject = {"key": "bad.pdf", "version": "", "stage": "embed", "reason": "r", "detail": "broken", "bytes": 1}
+    reject = {
+        "key": "bad.pdf",
+        "member": "",
+        "version": "",
+        "stage": "embed",
+        "reason": "r",
+        "detail": "broken",
+        "bytes": 1,
+    }
     table = pa.Table.from_pylist([reject], schema=REJECT_SCHEMA)
     files.write_table("rejects.parquet", REJECT_SCHEMA, table.to_batches())
     return judge(

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from reindex.embed import Work, embed_documents
+from reindex.embed_worker import PART_DOCUMENTS
 from reindex.errors import AccessRefused, DoesNotFit, FileMissing, LedgerMismatch, NoDocumentIndexed, TooManyDeleted
 from reindex.ledger import Ledger, check_ledger
 from reindex.plan import BUILD, UNCHANGED
@@ -75,6 +76,16 @@ def test_an_edit_of_one_paragraph_embeds_its_chunks_alone(nights: Nights) -> Non
     assert any("Rewritten" in text for text in nights.texts()["002.md"])
 
 
+def test_where_headings_are_embedded_a_new_heading_embeds_its_chunks_and_no_others(nights: Nights) -> None:
+    nights.corpus = with_settings(nights.corpus, chunks={"max_tokens": 200, "heading_prefix": True})
+    first = nights.run({"a.md": document("a")})
+    report = nights.run({"a.md": document("a").replace("## Part 2", "## Chapter 2")})
+    assert 1 <= report["chunks_embedded"] < first["chunks"] / 2
+    before = CountingEmbedder.texts
+    nights.run({"a.md": document("a").replace("## Part 2", "## Chapter 2") + " "})
+    assert CountingEmbedder.texts - before <= 1
+
+
 def test_an_edited_document_is_what_a_rebuild_makes_of_it(nights: Nights) -> None:
     nights.run(documents(2))
     edited = {**documents(2), "001.md": document("document 1", PARAGRAPHS[::-1])}
@@ -106,6 +117,42 @@ def test_copies_are_stored_for_each_key(nights: Nights) -> None:
     report = nights.run({"a.txt": "left and right", "b.txt": "left and right"})
     assert (report["rows"], report["chunks_embedded"]) == (2, 1)
     assert len(nights.ids()) == 2
+
+
+def test_copies_in_different_batches_are_embedded_once(nights: Nights) -> None:
+    """More documents than one task prepares or one part holds, and as many copies."""
+    firsts = notes(PART_DOCUMENTS + 1)
+    report = nights.run({**firsts, **{f"copies/{name}": text for name, text in firsts.items()}})
+    assert report["rows"] == 2 * report["chunks_embedded"] == 2 * len(firsts)
+    assert CountingEmbedder.texts == len(firsts)
+
+
+def test_a_corpus_may_keep_one_of_several_copies(nights: Nights) -> None:
+    nights.corpus = with_settings(nights.corpus, source={**nights.corpus.source.model_dump(), "duplicates": "first"})
+    copies: dict[str, str | bytes] = dict.fromkeys(("b.txt", "c.txt", "d.txt"), "left and right")
+    report = nights.run({**copies, "other.md": document("other")})
+    assert set(nights.texts()) == {"b.txt", "other.md"}
+    assert report["rejected_by_reason"] == {"duplicate": 2}
+    assert nights.run()["outcome"] == UNCHANGED
+    # One that sorts before it takes its place; when that one leaves, the next one does.
+    report = nights.run({"a.txt": "left and right", **copies, "other.md": document("other")})
+    assert (set(nights.texts()), report["chunks_embedded"]) == ({"a.txt", "other.md"}, 0)
+    details = nights.live_files().read_column("rejects.parquet", "detail")
+    assert sorted(details) == ["the same as docs/a.txt", *["the same as docs/b.txt"] * 2]
+    report = nights.run({"d.txt": "left and right", "other.md": document("other")})
+    assert (set(nights.texts()), report["chunks_embedded"]) == ({"d.txt", "other.md"}, 0)
+
+
+def test_a_reject_is_tried_again_when_the_limits_change_and_not_before(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights.run({"a.pdf": b"%PDF-1.4 and then nothing", "b.md": document("b")})
+    calls = count_calls(monkeypatch)
+    assert (nights.run()["outcome"], calls["parsed"]) == (UNCHANGED, 0)
+    nights.corpus = with_settings(nights.corpus, limits={"pages": 9})
+    report = nights.run()
+    assert (calls["parsed"], report["rejected"], report["chunks_embedded"]) == (1, 1, 0)
+    assert nights.run()["outcome"] == UNCHANGED
 
 
 def test_what_left_and_came_back_is_not_embedded_again(nights: Nights) -> None:

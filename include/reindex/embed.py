@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reindex.copies import copies_of
 from reindex.embed_worker import OUTCOME_SCHEMA, PENDING_SCHEMA, PREPARE_DOCUMENTS, content_beginnings, is_lasting
 from reindex.errors import NoDocumentIndexed
 from reindex.parts import EmbeddingStore
@@ -25,16 +26,20 @@ from reindex.tombstones import erased_keys
 if TYPE_CHECKING:
     import numpy as np
 
+# Of objects that look the same one is read first: the others are then found to be held, and need no embedding.
 _PENDING = """
     select plan.key, plan.version, plan.etag, plan.bytes,
         coalesce(earlier.part, '') as earlier_part, coalesce(earlier.content, '') as earlier_content
-    from plan anti join done using (key, etag) anti join erased using (key) left join (
+    from (
+        select *, row_number() over (partition by etag, bytes order by key) = 1 as is_first
+        from plan where action = 'embed'
+    ) as plan anti join known using (key, etag) anti join erased using (key) left join (
         select key, max(part) as part, arg_max(content, part) as content from known where part <> '' group by key
     ) as earlier using (key)
-    where plan.action = 'embed'
+    where is_first = {firsts}
 """
 # What the plan had for reuse, and what has been found since: `known` prefers the newest part of a document.
-_DOCUMENTS = """
+_CANDIDATES = """
     select key, version, etag, bytes, modified, action, content, chunks, tokens, part
     from plan anti join erased using (key) where action in ('reuse', 'withhold')
     union all
@@ -48,20 +53,30 @@ _DOCUMENTS = """
         live.content, live.chunks, live.tokens, live.part
     from unread join live using (key)
 """
+_DOCUMENTS = "select * from candidates where action = 'withhold' or key not in (select key from copies)"
 # What could not be read for now, and nobody else has read: where it is live, its earlier version stays.
 _UNREAD = """
-    select key, version, reason, detail, bytes from passing
+    select key, version, reason, detail, seconds, bytes from passing
     anti join found using (key, etag) anti join erased using (key)
 """
+# Those of the plan, those of this release, members of documents that are indexed, and copies that are left out.
 _REJECTS = """
-    select key, version, 'plan' as stage, reason, detail, bytes
-    from plan anti join erased using (key) where action = 'reject'
+    select plan.key, '' as member, plan.version, 'plan' as stage, plan.reason, plan.detail,
+        coalesce(found.seconds, 0) as seconds, plan.bytes
+    from plan left join found using (key, etag) anti join erased using (key) where plan.action = 'reject'
     union all
-    select plan.key, plan.version, 'embed' as stage, found.reason, found.detail, plan.bytes
+    select plan.key, '', plan.version, 'embed', found.reason, found.detail, found.seconds, plan.bytes
     from plan join found using (key, etag) anti join erased using (key)
     where plan.action = 'embed' and found.part = ''
     union all
-    select key, version, 'embed' as stage, reason, detail, bytes from unread anti join live using (key)
+    select key, '', version, 'embed', reason, detail, seconds, bytes from unread anti join live using (key)
+    union all
+    select key, '', version, 'embed', copies.reason, copies.detail, 0, bytes
+    from candidates join copies using (key) where action <> 'withhold'
+    union all
+    select key, bad.member, version, 'embed', bad.reason, bad.detail, seconds, bytes from (
+        select documents.*, found.seconds, unnest(found.members) as bad from documents join found using (key, etag)
+    )
 """
 _ERASED_SCHEMA = pa.schema([("key", pa.string())])
 
@@ -90,27 +105,29 @@ def embed_documents(
 
     Raises NoDocumentIndexed if there is nothing to go on with.
     """
-    work = begin_embedding(files, parts, rebuild=rebuild)
     started = time.monotonic()
     outcomes: list[dict[str, Any]] = []
-    while work.pending:
-        found = run(work)
-        outcomes += found
-        work = work.without_held(recognise(parts, files.release, found))
+    for firsts in (True, False):
+        work = begin_embedding(files, parts, rebuild=rebuild, firsts=firsts)
+        while work.pending:
+            found = run(work)
+            outcomes += found
+            work = work.without_held(recognise(parts, files.release, found))
     return finish_embedding(files, parts, outcomes, rebuild=rebuild, seconds=time.monotonic() - started)
 
 
-def begin_embedding(files: ReleaseFiles, parts: EmbeddingStore, *, rebuild: bool) -> Work:
+def begin_embedding(files: ReleaseFiles, parts: EmbeddingStore, *, rebuild: bool, firsts: bool) -> Work:
     """Return what the plan wants read and nobody has read since: not this release before it died, nor another run.
 
-    A rebuild takes nothing but what it has embedded itself.
+    Of objects that look the same either the first alone, or the others. A rebuild takes nothing but what it has
+    embedded itself.
     """
     with Tables() as tables:
         tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
         _add_erased(tables, files)
         parts.add_catalog(tables, "known", release=files.release if rebuild else "")
-        tables.define("done", "select key, etag from known")
-        pending = [block for batch in tables.batches(_PENDING, PENDING_SCHEMA) for block in _blocks(batch)]
+        batches = tables.batches(_PENDING.format(firsts=firsts), PENDING_SCHEMA)
+        pending = [block for batch in batches for block in _blocks(batch)]
         return Work(pending=pending, held=_held_contents(tables))
 
 
@@ -136,10 +153,11 @@ def finish_embedding(
         tables.add_rows("passing", pa.Table.from_pylist(passing, schema=OUTCOME_SCHEMA).to_batches(), OUTCOME_SCHEMA)
         tables.define("unread", _UNREAD)
         tables.add("live", files.store, files.bucket, _documents_of_live(files), DOCUMENT_SCHEMA)
-        documents = tables.batches(_DOCUMENTS.format(release=files.release), DOCUMENT_SCHEMA)
-        files.write_table(DOCUMENTS_FILE, DOCUMENT_SCHEMA, documents)
-        files.write_table(REJECTS_FILE, REJECT_SCHEMA, tables.batches(_REJECTS, REJECT_SCHEMA))
+        tables.define("candidates", _CANDIDATES.format(release=files.release))
+        tables.define("copies", copies_of("candidates", files.corpus().source.duplicates))
+        files.write_table(DOCUMENTS_FILE, DOCUMENT_SCHEMA, tables.batches(_DOCUMENTS, DOCUMENT_SCHEMA))
         tables.add("documents", files.store, files.bucket, [files.key(DOCUMENTS_FILE)], DOCUMENT_SCHEMA)
+        files.write_table(REJECTS_FILE, REJECT_SCHEMA, tables.batches(_REJECTS, REJECT_SCHEMA))
         tables.add("rejects", files.store, files.bucket, [files.key(REJECTS_FILE)], REJECT_SCHEMA)
         report = {**_totals(tables, files.release), **_kept_earlier(tables)}
     tokens = sum(row["embedded_tokens"] for row in outcomes)
@@ -147,7 +165,7 @@ def finish_embedding(
         **report,
         "bytes": round(sum(row["part_bytes"] for row in outcomes)),
         "tokens_a_second": round(tokens / seconds, 1) if seconds else 0,
-        "embedding_seconds": round(sum(row["seconds"] for row in outcomes), 3),
+        "embedding_seconds": round(sum(row["writer_seconds"] for row in outcomes), 3),
     }
 
 
@@ -190,9 +208,10 @@ def recognise(parts: EmbeddingStore, release: str, outcomes: list[dict[str, Any]
 
 _RECOGNISED = """
     select claimed.key, claimed.version, claimed.etag, claimed.bytes, content, held.chunks, held.tokens, held.part,
-        '' as reason, '' as detail, 0 as embedded, 0 as embedded_tokens
+        '' as reason, '' as detail, 0 as embedded, 0 as embedded_tokens, held.members, claimed.seconds, claimed.limits
     from claimed join (
-        select content, max(part) as part, arg_max(chunks, part) as chunks, arg_max(tokens, part) as tokens
+        select content, max(part) as part, arg_max(chunks, part) as chunks, arg_max(tokens, part) as tokens,
+            arg_max(members, part) as members
         from known where part <> '' group by content
     ) as held using (content)
 """
@@ -209,9 +228,11 @@ def _totals(tables: Tables, release: str) -> dict[str, Any]:
         "sum(bytes)::bigint as bytes_embedded from found anti join erased using (key) "
         f"where starts_with(part, '{release}') and embedded > 0"
     )
-    reasons = tables.rows("select reason, count(*) as documents from rejects group by reason order by reason")
+    reasons = tables.rows(
+        "select reason, count(*) as documents from rejects where member = '' group by reason order by reason"
+    )
     if not documents["documents"]:
-        first = tables.rows("select key, reason, detail from rejects order by key limit 1")
+        first = tables.rows("select key, reason, detail from rejects where member = '' order by key limit 1")
         rejected = sum(row["documents"] for row in reasons)
         why = [f"{row['key']}: {row['reason']} ({row['detail']})" for row in first] or ["erased since they were listed"]
         raise NoDocumentIndexed(rejected, why[0])

@@ -28,6 +28,7 @@ from reindex.parts import EmbeddingStore
 from reindex.records import (
     CATALOG_SCHEMA,
     LASTING_REASONS,
+    MEMBERS,
     VECTOR_COLUMN,
     RejectReason,
     part_schema,
@@ -70,13 +71,15 @@ _PREPARED = pa.schema(
         ("is_held", pa.bool_()),
         ("passages", pa.list_(_PASSAGE)),
         ("tokens", pa.list_(pa.int64())),
+        ("members", MEMBERS),
+        ("seconds", pa.float64()),
     ]
 )
 OUTCOME_SCHEMA = pa.schema(
     [
         *CATALOG_SCHEMA,
         ("is_held", pa.bool_()),
-        ("seconds", pa.float64()),
+        ("writer_seconds", pa.float64()),
         ("part_bytes", pa.int64()),
     ]
 )
@@ -97,7 +100,8 @@ class EmbedTask:
 
     @property
     def parts(self) -> EmbeddingStore:
-        return EmbeddingStore(self.store, self.state_bucket, self.corpus.name, self.space)
+        limits = self.corpus.limits.fingerprint()
+        return EmbeddingStore(self.store, self.state_bucket, self.corpus.name, self.space, limits=limits)
 
 
 def prepare_documents(documents: pa.Table, task: EmbedTask, held: np.ndarray) -> pa.Table:
@@ -128,11 +132,11 @@ class PartWriter:
         name = f"{self._task.release}-{uuid.uuid4().hex[:12]}"
         read = [row for row in rows if not row["reason"] and not row["is_held"]]
         vectors = self._vectors(read)
-        findings = _findings(rows, name, vectors)
+        findings = _findings(rows, name, vectors, self._task.corpus.limits.fingerprint())
         size = self._write(name, read, vectors, [row for row in findings if is_lasting(row)])
         seconds = (time.monotonic() - started) / len(rows)
         outcomes = [
-            {**finding, "is_held": row["is_held"], "seconds": seconds, "part_bytes": size / len(rows)}
+            {**finding, "is_held": row["is_held"], "writer_seconds": seconds, "part_bytes": size / len(rows)}
             for row, finding in zip(rows, findings, strict=True)
         ]
         return pa.Table.from_pylist(outcomes, schema=OUTCOME_SCHEMA)
@@ -231,7 +235,16 @@ def _read_patiently(store: ObjectStore, bucket: str, row: dict[str, Any]) -> byt
 
 
 def _prepare(row: dict[str, Any], data: bytes | Rejected, chunker: Chunker, held: np.ndarray) -> dict[str, Any]:
-    nothing = {"content": "", "reason": "", "detail": "", "is_held": False, "passages": [], "tokens": []}
+    nothing = {
+        "content": "",
+        "reason": "",
+        "detail": "",
+        "is_held": False,
+        "passages": [],
+        "tokens": [],
+        "members": [],
+        "seconds": 0.0,
+    }
     try:
         if isinstance(data, Rejected):
             raise data
@@ -254,9 +267,9 @@ def _given(passages: list[dict[str, Any]], *, heading_prefix: bool) -> list[str]
     return [embedded_text(found["section"], found["text"], heading_prefix=heading_prefix) for found in passages]
 
 
-def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors) -> list[dict[str, Any]]:
+def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors, limits: str) -> list[dict[str, Any]]:
     """Return what the catalog is to know of each document; a text that several share is counted for the first."""
-    kept = ("key", "version", "etag", "bytes", "content", "reason", "detail")
+    kept = ("key", "version", "etag", "bytes", "content", "reason", "detail", "members", "seconds")
     uncounted = set(vectors.fresh)
     findings = []
     for row in rows:
@@ -270,6 +283,7 @@ def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors) -> list[d
                 "part": part if row["passages"] else "",
                 "embedded": len(computed),
                 "embedded_tokens": sum(computed),
+                "limits": limits,
             }
         )
     return findings

@@ -226,7 +226,8 @@ def _embed_task(job: Job, plan: dict[str, Any], *, threads: int) -> EmbedTask:
 
 def _parts(job: Job) -> EmbeddingStore:
     space = job.files.needed_report("plan")["space"]
-    return EmbeddingStore(job.files.store, job.files.bucket, job.corpus.name, space)
+    limits = job.corpus.limits.fingerprint()
+    return EmbeddingStore(job.files.store, job.files.bucket, job.corpus.name, space, limits=limits)
 
 
 JOBS: dict[str, Callable[[Job], dict[str, Any]]] = {"embed": embed, "assemble": assemble, "verify": verify}

@@ -12,6 +12,7 @@ class Ledger:
     """Documents first, then rows from the parts to the collection.
 
     A listed document is reused, embedded or rejected; a withheld one is indexed though it is no longer listed.
+    `duplicates` are those of the rejected that another document stands for: they are no fault.
     `unaccounted` are keys listed and none of these, `unlisted` the opposite, `doubled` both indexed and rejected;
     `misfits` are documents whose rows in the import files are not the chunks of their part, `short_files` import files
     whose imported rows are not the rows they hold.
@@ -21,6 +22,7 @@ class Ledger:
     reused: int
     embedded: int
     rejected: int
+    duplicates: int
     withheld: int
     unaccounted: tuple[str, ...]
     unlisted: tuple[str, ...]

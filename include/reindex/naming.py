@@ -63,6 +63,15 @@ def chunk_id(document: str, text: str, occurrence: int, *, member: str = "") -> 
 
 def space_fingerprint(facts: dict[str, str]) -> str:
     """Return 16 hex digits for everything that decides a vector."""
+    return _fingerprint(facts)
+
+
+def limits_fingerprint(limits: dict[str, int]) -> str:
+    """Return 16 hex digits for the limits within which documents are read."""
+    return _fingerprint({name: str(value) for name, value in limits.items()})
+
+
+def _fingerprint(facts: dict[str, str]) -> str:
     joined = "\x00".join(f"{key}={facts[key]}" for key in sorted(facts))
     return _digest(joined.encode(), size=8)
 

@@ -12,15 +12,23 @@ from reindex.records import CATALOG_SCHEMA, part_schema
 from reindex.storage import ObjectStore
 from reindex.tables import Tables
 
-# Of several rows for the same object, one with a part before one that remembers a reject, the newest part first.
-_KNOWN = "select * from {catalog} qualify row_number() over (partition by key, etag order by part desc) = 1"
+# Of several rows for the same object, one with a part before one that remembers a reject, the newest part first. Of
+# what was rejected within other limits, in whole or in part, nothing is known.
+_KNOWN = """
+    select * from {catalog} where limits = '{limits}' or (part <> '' and len(members) = 0)
+    qualify row_number() over (partition by key, etag order by part desc) = 1
+"""
 
 
 class EmbeddingStore:
-    """The parts of one embedding space of one corpus. Append-only: two runs may write at once."""
+    """The parts of one embedding space of one corpus. Append-only: two runs may write at once.
 
-    def __init__(self, store: ObjectStore, bucket: str, corpus: str, space: str) -> None:
+    `limits` is the fingerprint of those within which documents are read now.
+    """
+
+    def __init__(self, store: ObjectStore, bucket: str, corpus: str, space: str, *, limits: str = "") -> None:
         self._store, self._bucket, self._prefix = store, bucket, space_prefix(corpus, space)
+        self._limits = limits
 
     def describe(self, facts: dict[str, str]) -> None:
         """Record what makes this space: the facts that its fingerprint covers."""
@@ -54,7 +62,7 @@ class EmbeddingStore:
             keys = list(self._store.keys(self._bucket, self.catalog_key(release).removesuffix(".parquet")))
             if not tables.add_what_is_there(view, self._store, self._bucket, keys, CATALOG_SCHEMA):
                 break
-        tables.define(name, _KNOWN.format(catalog=view))
+        tables.define(name, _KNOWN.format(catalog=view, limits=self._limits))
 
     def merge_catalog(self, release: str) -> None:
         """Make one table of a release's many: there is one for each part until then, and a night should leave one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from reindex.copies import copies_of
 from reindex.embedders import Model, check_window, resolve_precision, space_facts
 from reindex.errors import TooManyDeleted
 from reindex.forecast import PlannedWork, check_fits, forecast_release
@@ -25,15 +26,17 @@ _ALWAYS_ALLOWED = 10
 _NAMED_DELETIONS = 1000
 _NAMED_IN_WARNING = 5
 
-# Over the tables snapshot, known (one row for each key and ETag of the embedding space) and live (the live release's
-# documents), with what to do with a live document that is no longer listed.
+# Over the tables snapshot, known (one row for each key and ETag of the embedding space), copies (documents that another
+# stands for) and live (the live release's documents), with what to do with a live document that is no longer listed.
 PLAN = """
     select s.key, s.version, s.etag, s.bytes, s.modified,
-        case when known.key is null then 'embed' when known.reason <> '' then 'reject' else 'reuse' end as action,
+        case when copies.key is not null then 'reject'
+            when known.key is null then 'embed' when known.part = '' then 'reject' else 'reuse' end as action,
         coalesce(known.content, '') as content,
         coalesce(known.chunks, 0) as chunks, coalesce(known.tokens, 0) as tokens,
-        coalesce(known.part, '') as part, coalesce(known.reason, '') as reason, coalesce(known.detail, '') as detail
-    from snapshot s left join known using (key, etag)
+        coalesce(known.part, '') as part,
+        coalesce(copies.reason, known.reason, '') as reason, coalesce(copies.detail, known.detail, '') as detail
+    from snapshot s left join known using (key, etag) left join copies using (key)
     union all
     select live.key, live.version, live.etag, live.bytes, live.modified, '{deleted}' as action,
         live.content, live.chunks, live.tokens, live.part, '' as reason, '' as detail
@@ -88,11 +91,13 @@ def plan_release(
     facts = space_facts(corpus, model, precision)
     space = space_fingerprint(facts)
     before = _live_release(files, query_side.live)
-    parts = EmbeddingStore(files.store, files.bucket, corpus.name, space)
+    limits = corpus.limits.fingerprint()
+    parts = EmbeddingStore(files.store, files.bucket, corpus.name, space, limits=limits)
     parts.describe(facts)
     new_settings = _changed_settings(corpus, space, before)
     with Tables() as tables:
         _add_inputs(tables, files, parts, before, rebuild=asked.rebuild)
+        tables.define("copies", copies_of("snapshot join known using (key, etag)", corpus.source.duplicates))
         deleted, moved, were_live = _count_deletions(tables)
         is_withheld = decide_deletions(deleted - moved, were_live, corpus.gate, asked.max_deleted)
         if is_withheld and "embedding space" in new_settings:

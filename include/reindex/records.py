@@ -130,19 +130,25 @@ PLAN_SCHEMA = pa.schema([*_OBJECT, ("action", pa.string()), *_FINDING])
 # The documents that a release indexes; `action` says how it came by them: embed, reuse or withhold.
 DOCUMENT_SCHEMA = pa.schema([*_OBJECT, ("action", pa.string()), *_FINDING[:4]])
 
+# A member that was rejected alone, as an attachment, has a row of its own; its object counts as indexed all the same.
 REJECT_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
+        ("member", pa.string()),
         ("version", pa.string()),
         ("stage", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("seconds", pa.float64()),
         ("bytes", pa.int64()),
     ]
 )
 
+MEMBERS = pa.list_(pa.struct([("member", pa.string()), ("reason", pa.string()), ("detail", pa.string())]))
+
 # `embedded` and `embedded_tokens` count the chunks whose vectors were computed for this row: not those that an earlier
-# version of the document had already.
+# version of the document had already. `members` are those of its documents that were rejected, `seconds` what reading
+# it took, `limits` the fingerprint of the limits that it was read within.
 CATALOG_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -152,6 +158,9 @@ CATALOG_SCHEMA = pa.schema(
         *_FINDING,
         ("embedded", pa.int64()),
         ("embedded_tokens", pa.int64()),
+        ("members", MEMBERS),
+        ("seconds", pa.float64()),
+        ("limits", pa.string()),
     ]
 )
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from reindex.errors import SettingsError, UnknownCorpus
 from reindex.index_types import INDEX_TYPES
-from reindex.naming import check_corpus_name
+from reindex.naming import check_corpus_name, limits_fingerprint
 
 PROJECT = Path(__file__).resolve().parents[2]
 MAX_CHUNK_TOKENS = 254  # all-MiniLM-L6-v2 reads 256 tokens, two of which mark the ends of a text
@@ -71,6 +71,10 @@ class Limits(_Section):
     characters: int = Field(20_000_000, ge=1)
     nesting: int = Field(3, ge=0)
     expansion: int = Field(200, ge=1)
+
+    def fingerprint(self) -> str:
+        """Return what changes with any of them: what they have rejected is tried again then."""
+        return limits_fingerprint(self.model_dump())
 
 
 class PermissionRule(_Section):

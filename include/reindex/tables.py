@@ -101,7 +101,9 @@ class Tables:
             yield batch.cast(schema)
 
     def _view(self, name: str, folder: Path) -> None:
-        self._database.execute(f"create view {name} as select * from read_parquet('{folder}/*.parquet')")
+        # By name: files of an earlier version may lack a column.
+        files = f"read_parquet('{folder}/*.parquet', union_by_name = true)"
+        self._database.execute(f"create view {name} as select * from {files}")
 
 
 def _download(store: ObjectStore, bucket: str, key: str, path: Path) -> bool:

@@ -17,8 +17,8 @@ from reindex.errors import TooManyRejects
 from reindex.ledger import Ledger, check_ledger
 from reindex.naming import chunk_id
 from reindex.recall import POOR_RECALL, Recall, check_recall, wilson_lower_bound
-from reindex.records import DOCUMENT_SCHEMA, ID_COLUMN, REJECT_SCHEMA, SNAPSHOT_SCHEMA
-from reindex.releases import QUERIES_FILE, ReleaseFiles
+from reindex.records import DOCUMENT_SCHEMA, ID_COLUMN, REJECT_SCHEMA, SNAPSHOT_SCHEMA, RejectReason
+from reindex.releases import QUERIES_FILE, REJECTS_FILE, ReleaseFiles
 from reindex.settings import Gate
 from reindex.store import VectorStore, similarity, vector_matrix
 from reindex.tables import Tables
@@ -163,11 +163,11 @@ def judge(files: ReleaseFiles, gate: Gate, recall: Recall, ledger: Ledger, *, co
 
 
 def check_rejects(files: ReleaseFiles, ledger: Ledger, gate: Gate) -> None:
-    if ledger.rejected > gate.max_rejected_share * ledger.listed:
-        first = (
-            f"{files.read_column('rejects.parquet', 'key')[0]} ({files.read_column('rejects.parquet', 'detail')[0]})"
-        )
-        raise TooManyRejects(ledger.rejected, ledger.listed, gate.max_rejected_share, first)
+    rejected = ledger.rejected - ledger.duplicates
+    if rejected > gate.max_rejected_share * ledger.listed:
+        rows = (row for batch in files.read_batches(REJECTS_FILE) for row in batch.to_pylist())
+        first = next(row for row in rows if row["reason"] != RejectReason.DUPLICATE and not row["member"])
+        raise TooManyRejects(rejected, ledger.listed, gate.max_rejected_share, f"{first['key']} ({first['detail']})")
 
 
 def draw_ledger(
@@ -207,18 +207,20 @@ _COUNTS = """
         count(*) filter (action = 'reuse') as reused,
         count(*) filter (action = 'embed') as embedded,
         count(*) filter (action = 'withhold') as withheld,
-        (select count(*) from rejects) as rejected,
+        (select count(*) from rejects where member = '') as rejected,
+        (select count(*) from rejects where reason = 'duplicate') as duplicates,
         coalesce(sum(chunks), 0)::bigint as part_rows
     from documents
 """
 _INDEXED = "(select key from documents where action <> 'withhold')"
+_REJECTED = "(select key from rejects where member = '')"
 # At most so many of each are named; one is enough to stop a release.
 _DIFFERENCES = {
-    "unaccounted": f"select key from snapshot anti join {_INDEXED} using (key) anti join rejects using (key) "
+    "unaccounted": f"select key from snapshot anti join {_INDEXED} using (key) anti join {_REJECTED} using (key) "
     "order by key limit 100",
-    "unlisted": f"select key from (from {_INDEXED} union all select key from rejects) "
+    "unlisted": f"select key from (from {_INDEXED} union all {_REJECTED}) "
     "anti join snapshot using (key) order by key limit 100",
-    "doubled": f"select key from {_INDEXED} join rejects using (key) order by key limit 100",
+    "doubled": f"select key from {_INDEXED} join {_REJECTED} using (key) order by key limit 100",
     "misfits": "select coalesce(key, document) as key from documents full join "
     "(select document, sum(rows) as rows from filed group by document) as filed on key = document "
     "where chunks is distinct from rows order by 1 limit 100",
