@@ -13,7 +13,7 @@ from reindex.cli import app
 from reindex.naming import release_name
 from tests.conftest import REINDEX
 
-COMMANDS = ["up", "down", "status", "corpora", "put", "run", "releases", "rollback", "retire"]
+COMMANDS = ["up", "down", "status", "corpora", "put", "run", "releases", "rejects", "rollback", "retire"]
 COMMANDS += ["search", "explain", "erase", "eval"]
 
 

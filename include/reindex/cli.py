@@ -21,6 +21,7 @@ from reindex.display import (
     print_hits,
     print_json,
     print_live,
+    print_rejects,
     print_report,
     print_retired,
     print_table,
@@ -33,7 +34,7 @@ from reindex.explain import explain_passage
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
 from reindex.naming import ROLLBACK_DAG, alias_name, collection_release, dag_id, rollback_key
-from reindex.overview import release_row
+from reindex.overview import rejects_of, release_row
 from reindex.records import stored_columns
 from reindex.releases import ReleaseFiles, read_live, release_names, release_report
 from reindex.retire import retire_releases
@@ -168,6 +169,18 @@ def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
     for row in rows:
         if row["failed"]:
             out.print(f"{row['release']} failed in {row['failed']}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def rejects(
+    corpus: CorpusName,
+    release: Annotated[str | None, typer.Option(metavar="RELEASE", help="default: the newest that has read")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what could not be indexed, and why: of the newest release that has read its documents, or of a named one."""
+    _corpus(corpus)
+    name, rows = rejects_of(_objects(), state_bucket(_environment()), corpus, release)
+    print_json({"release": name, "rejects": rows}) if as_json else print_rejects(name, rows)
 
 
 @app.command()

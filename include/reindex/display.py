@@ -46,6 +46,15 @@ def _cell(value: Any) -> str:
     )
 
 
+def print_rejects(release: str, rows: list[dict[str, Any]]) -> None:
+    """Print each reject on a line; a name may hold anything, so it is shown as Python would write it if it must be."""
+    out.print(f"{release}: {len(rows):,} rejected", markup=False, soft_wrap=True)
+    for row in rows:
+        name = "#".join(filter(None, (row["key"], row["member"])))
+        shown = name if name.isprintable() else repr(name)
+        out.print(f"{shown}  {row['reason']}: {row['detail']}", markup=False, soft_wrap=True)
+
+
 def print_report(report: dict[str, Any]) -> None:
     lines = _unchanged_lines(report) if report["outcome"] == "unchanged" else _release_lines(report)
     _print_lines(lines)

@@ -13,6 +13,7 @@ ReindexError
     ├── SettingsError           a corpus file or a variable says something that is not allowed
     ├── UnknownCorpus           no corpus file has that name
     ├── UnknownRelease          the corpus has no such release
+    ├── NothingRead             no release has read its documents yet
     ├── InvalidCorpusName       a name that could not be a Milvus name
     ├── AccessRefused           wrong credentials
     ├── BucketMissing           the bucket is not there
@@ -171,6 +172,16 @@ class UnknownRelease(TerminalError):
 
     def __str__(self) -> str:
         return f"{self.corpus} has no release {self.release}; `reindex releases {self.corpus}` lists what it has"
+
+
+class NothingRead(TerminalError):
+    def __init__(self, corpus: str, release: str) -> None:
+        super().__init__(corpus, release)
+        self.corpus, self.release = corpus, release
+
+    def __str__(self) -> str:
+        what = f"{self.release} has not" if self.release else f"no release of {self.corpus} has"
+        return f"{what} read its documents, so nothing is known of rejects; `reindex releases {self.corpus}` lists them"
 
 
 class InvalidCorpusName(TerminalError):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
+from reindex.errors import NothingRead
 from reindex.naming import collection_name
+from reindex.releases import REJECTS_FILE, ReleaseFiles, release_names
+from reindex.storage import ObjectStore
 
 
 def release_row(report: dict[str, Any], collections: set[str], live: str | None) -> dict[str, Any]:
@@ -37,3 +41,16 @@ def release_state(report: dict[str, Any], collections: set[str], live: str | Non
     if "verify" in report["seconds"]:
         return "green" if collection in collections else "dropped"
     return "unfinished"
+
+
+def rejects_of(store: ObjectStore, bucket: str, corpus: str, release: str | None) -> tuple[str, list[dict[str, Any]]]:
+    """Return a release and what it could not index, by key: a named one, or the newest that knows.
+
+    Raises NothingRead if none does.
+    """
+    names = [release] if release else sorted(release_names(store, bucket, corpus), reverse=True)
+    for name in names:
+        table = store.read_table(bucket, ReleaseFiles(store, bucket, corpus, name).key(REJECTS_FILE))
+        if table is not None:
+            return name, sorted(table.to_pylist(), key=itemgetter("key", "member"))
+    raise NothingRead(corpus, release or "")
