@@ -106,7 +106,7 @@ def airflow_environment(state: StackState) -> dict[str, str]:
             "SIMPLE_AUTH_MANAGER_USERS": "admin:admin,viewer:viewer",
         },
         "DAG_PROCESSOR": {"MIN_FILE_PROCESS_INTERVAL": "30", "PARSING_PROCESSES": "1", "REFRESH_INTERVAL": "30"},
-        # Seconds for which a writer waits for another: on a busy machine the usual 5 are not enough.
+        # Seconds for which a writer waits for another: on a busy machine the usual 5 are not enough. (See sqlite.py.)
         "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60"},
     }
     settings = {

@@ -6,6 +6,13 @@ import json
 
 from reindex.stack.state import StackState
 
+# Airflow takes what this file names for settings of its own: nothing.
+_LOCAL_SETTINGS = """\
+from reindex.stack.sqlite import write_from_savepoints_on
+
+__all__ = []
+write_from_savepoints_on()
+"""
 _MILVUS_PORTS = ("root_coord", "query_coord", "query_node", "index_node", "data_coord", "data_node")
 
 
@@ -37,6 +44,8 @@ def prepare_airflow(state: StackState) -> None:
     folder = state.home / "airflow"
     folder.mkdir(exist_ok=True)
     (folder / "passwords.json").write_text(json.dumps(passwords), encoding="utf-8")
+    (folder / "config").mkdir(exist_ok=True)
+    (folder / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS, encoding="utf-8")
 
 
 def _write_etcd_config(state: StackState) -> None:
