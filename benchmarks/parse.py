@@ -45,15 +45,14 @@ def timed(read: Callable[[Path], dict[str, Any]], files: list[Path]) -> dict[str
 
 
 def read_here(file: Path) -> dict[str, Any]:
-    from reindex.parse import Rejected, read_object, recognise
+    from reindex.parse import Rejected, read_object
     from reindex.settings import Limits, Parsing
 
-    data = file.read_bytes()
+    kind = file.suffix.lower()
     try:
-        kind = recognise(file.name, data).name
-        documents = read_object(file.name, data, Parsing(), Limits()).documents
+        documents = read_object(file.name, file.read_bytes(), Parsing(), Limits()).documents
     except Rejected as rejected:
-        return {"failed": str(rejected.reason)}
+        return {"kind": kind, "failed": str(rejected.reason)}
     pages = sum(max((block.page for block in document.blocks), default=0) or 1 for document in documents)
     characters = sum(len(block.text) for document in documents for block in document.blocks)
     return {"kind": kind, "pages": pages, "characters": characters}
@@ -73,23 +72,20 @@ def asked_of_peer(python: str, files: list[Path]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def rows(ours: dict[str, dict[str, Any]], peer: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """Return a table: one line for each format, with the rejects by reason at the foot."""
-    by_kind: dict[str, list[str]] = defaultdict(list)
-    for file, answer in ours.items():
-        if "failed" not in answer:
-            by_kind[answer["kind"]].append(file)
-    lines = []
-    for kind, files in sorted(by_kind.items()):
-        seconds = sum(ours[file]["seconds"] for file in files)
-        megabytes = sum(Path(file).stat().st_size for file in files) / 1e6
-        both = [file for file in files if file in peer and "failed" not in peer[file]]
-        theirs = sum(peer[file]["seconds"] for file in both)
-        ratio = f"{theirs / sum(ours[file]['seconds'] for file in both):.1f}" if both else "-"
-        pages = sum(ours[file]["pages"] for file in files)
-        speed = [f"{pages / seconds:,.0f}", f"{megabytes / seconds:,.2f}"]
-        lines.append([kind, str(len(files)), *speed, f"{len(both)}", ratio])
-    return lines
+def row(files: list[str], ours: dict[str, dict[str, Any]], peer: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what became of some files: read, rejected by reason, and how fast; the ratio is over what both read."""
+    read = [file for file in files if "failed" not in ours[file]]
+    reasons = Counter(ours[file]["failed"] for file in files if "failed" in ours[file])
+    seconds = sum(ours[file]["seconds"] for file in files)
+    busy = sum(ours[file]["seconds"] for file in read) or 1
+    pages = sum(ours[file]["pages"] for file in read)
+    megabytes = sum(Path(file).stat().st_size for file in read) / 1e6
+    both = [file for file in read if file in peer and "failed" not in peer[file]]
+    theirs, mine = (sum(answers[file]["seconds"] for file in both) for answers in (peer, ours))
+    rejected = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "-"
+    speed = [f"{pages / busy:,.0f}", f"{megabytes / busy:,.2f}"]
+    ratio = [str(len(both)), f"{theirs / mine:.1f}" if both else "-"]
+    return [str(len(files)), str(len(read)), f"{seconds:.2f}", *speed, *ratio, rejected]
 
 
 def main() -> None:
@@ -105,14 +101,13 @@ def main() -> None:
     files = sorted(path for path in Path(asked.folder).rglob("*") if path.is_file())
     ours = timed(read_here, files)
     peer = asked_of_peer(asked.peer, files) if asked.peer else {}
-    header = ["format", "files", "pages/s", "MB/s", "read by both", "times as fast"]
-    for line in [header, *rows(ours, peer)]:
-        print("".join(f"{cell:<14}" for cell in line))
-    failed = Counter(answer["failed"] for answer in ours.values() if "failed" in answer)
-    print(
-        f"{len(files)} files; rejected: {dict(failed)}; not read by the peer: "
-        f"{sum('failed' in answer for answer in peer.values())}"
-    )
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for file, answer in ours.items():
+        by_kind[answer["kind"]].append(file)
+    header = ["format", "files", "read", "seconds", "pages/s", "MB/s", "by both", "times as fast", "rejected"]
+    lines = [[kind or "(none)", *row(names, ours, peer)] for kind, names in sorted(by_kind.items())]
+    for line in [header, *lines, ["all", *row(list(ours), ours, peer)]]:
+        print("| " + " | ".join(line) + " |")
 
 
 if __name__ == "__main__":
