@@ -19,7 +19,8 @@ LAYERS = [
     {"releases", "tables", "tombstones"},
     {"parts", "copies", "erasures", "traces"},
     {"parse", "importers", "milvus", "switch", "sweep"},
-    {"chunk"},
+    {"chunk", "sandbox"},
+    {"reading"},
     {"embedders"},
     {"embed_worker"},
     {

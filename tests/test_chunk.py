@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from reindex.chunk import Chunker
+from reindex.chunk import _RUN_CHARACTERS, Chunker
 from reindex.embedders import find_model
 from reindex.records import Block, ParsedDocument, Passage, Shape, text_bytes
 from reindex.settings import Chunks
@@ -141,3 +141,10 @@ def test_headings_that_are_embedded_with_a_chunk_leave_room_for_themselves() -> 
     assert "Guide > Short" in {passage.section for passage in passages}
     # Of a path that is too long the nearest heading stays.
     assert any(passage.section.startswith("A long heading") for passage in passages)
+
+
+def test_a_text_that_is_counted_in_runs_of_lines_has_the_tokens_of_the_whole(chunker: Chunker) -> None:
+    text = prose(1, words=60_000)
+    whole = chunker._tokenizer.encode(text, add_special_tokens=False)
+    assert len(text) > 2 * _RUN_CHARACTERS
+    assert chunker._token_starts(text) == [start for start, _ in whole.offsets]

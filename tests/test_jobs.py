@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from reindex.errors import ImportFailed, JobFailed
-from reindex.jobs import _first_cause, _own_errors
+from reindex.jobs import _first_cause, _memory_to_prepare, _own_errors
+from reindex.settings import Limits
 
 
 class Wrapper(Exception):
@@ -29,3 +30,10 @@ def test_an_error_that_is_its_own_cause_is_the_first() -> None:
     error = ValueError("x")
     error.__cause__ = error
     assert _first_cause(error) is error
+
+
+def test_a_task_reserves_what_its_largest_object_may_take_but_no_more_than_a_node_has() -> None:
+    limits = Limits(megabytes=200, memory_megabytes=2_048)
+    small, large = ({"Resources": {"memory": size * 2**30}} for size in (1, 16))
+    assert _memory_to_prepare(limits, [small, large]) == 2_248 * 2**20
+    assert _memory_to_prepare(limits, [small, {"Resources": {}}]) == 2**30

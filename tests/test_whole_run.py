@@ -14,6 +14,7 @@ from reindex.errors import AccessRefused, DoesNotFit, FileMissing, LedgerMismatc
 from reindex.ledger import Ledger, check_ledger
 from reindex.plan import BUILD, UNCHANGED
 from reindex.records import DOCUMENT_SCHEMA, Memory
+from reindex.sandbox import Sandbox
 from reindex.verify import FILED_SCHEMA, draw_ledger
 from tests.fakes import STATE_BUCKET
 from tests.nights import CountingEmbedder, Nights, in_process, with_settings
@@ -147,11 +148,11 @@ def test_a_reject_is_tried_again_when_the_limits_change_and_not_before(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nights.run({"a.pdf": b"%PDF-1.4 and then nothing", "b.md": document("b")})
-    calls = count_calls(monkeypatch)
-    assert (nights.run()["outcome"], calls["parsed"]) == (UNCHANGED, 0)
+    read = count_readings(monkeypatch)
+    assert (nights.run()["outcome"], read) == (UNCHANGED, [])
     nights.corpus = with_settings(nights.corpus, limits={"pages": 9})
     report = nights.run()
-    assert (calls["parsed"], report["rejected"], report["chunks_embedded"]) == (1, 1, 0)
+    assert (read, report["rejected"], report["chunks_embedded"]) == (["docs/a.pdf"], 1, 0)
     assert nights.run()["outcome"] == UNCHANGED
 
 
@@ -431,29 +432,20 @@ def test_one_knob_embeds_again_exactly_what_it_decides(
     if "chunker" in changes:
         monkeypatch.setattr("reindex.embedders.CHUNKER_VERSION", changes["chunker"])
     nights.corpus = with_settings(nights.corpus, **settings)
-    calls = count_calls(monkeypatch)
+    read = count_readings(monkeypatch)
     report = nights.run()
-    found = (calls["parsed"], calls["chunked"], report.get("embedded", 0), report["outcome"])
-    assert found == (expected, expected, expected, outcome)
+    assert (len(read), report.get("embedded", 0), report["outcome"]) == (expected, expected, outcome)
     assert report.get("chunks_embedded", 0) == (report["chunks"] if expected else 0)
 
 
-def count_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Count the documents that are parsed and chunked from now on."""
-    import reindex.embed_worker
-    from reindex.chunk import Chunker
+def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the keys of the documents that are parsed and chunked from now on, as they come."""
+    read: list[str] = []
+    run = Sandbox.run
 
-    calls = {"parsed": 0, "chunked": 0}
-    parse, chunk = reindex.embed_worker.parse_document, Chunker.chunk_document
+    def counted(sandbox: Sandbox, key: str, data: bytes) -> Any:
+        read.append(key)
+        return run(sandbox, key, data)
 
-    def parsed(*arguments: Any) -> Any:
-        calls["parsed"] += 1
-        return parse(*arguments)
-
-    def chunked(*arguments: Any) -> Any:
-        calls["chunked"] += 1
-        return chunk(*arguments)
-
-    monkeypatch.setattr(reindex.embed_worker, "parse_document", parsed)
-    monkeypatch.setattr(Chunker, "chunk_document", chunked)
-    return calls
+    monkeypatch.setattr(Sandbox, "run", counted)
+    return read

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from reindex.records import Block, ParsedDocument, Passage, Shape, text_bytes
 from reindex.settings import Chunks
@@ -26,6 +25,7 @@ CHUNKER_VERSION = "local-best/2"
 # Of the most that a chunk may hold: cuts lie no closer, and chunks come out about twice as long on average.
 _WINDOW_SHARE = 0.5
 _HASHED_CHARACTERS = 64
+_RUN_CHARACTERS = 100_000
 # What the headings above a chunk may take of it where they are embedded too.
 _SECTION_SHARE = 0.25
 _STEP = " > "
@@ -105,8 +105,11 @@ class Chunker:
                 yield first + offset, piece
 
     def _token_starts(self, text: str) -> list[int]:
-        encoding: Any = self._tokenizer.encode(text, add_special_tokens=False)
-        return [start for start, _ in encoding.offsets]
+        return [
+            first + start
+            for first, lines in _runs_of_lines(text)
+            for start, _ in self._tokenizer.encode(lines, add_special_tokens=False).offsets
+        ]
 
     def _fitting(self, text: str) -> Iterator[tuple[int, str]]:
         """Yield a text in pieces that the model reads whole and Milvus takes; nearly always it is one."""
@@ -199,6 +202,15 @@ class _Outline:
 
     def _at(self, offset: int) -> int:
         return max(0, bisect.bisect_right(self._starts, offset) - 1)
+
+
+def _runs_of_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield a text in runs of whole lines and where each begins: what is told of a token is much larger than it."""
+    first = 0
+    while first < len(text):
+        end = text.find("\n", first + _RUN_CHARACTERS) + 1 or len(text)
+        yield first, text[first:end]
+        first = end
 
 
 def _places(text: str, block: Block, start: int) -> Iterator[_Place]:

@@ -10,21 +10,24 @@ import os
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reindex.chunk import Chunker, embedded_text
+from reindex.chunk import embedded_text
 from reindex.embedders import Model, Precision, load_embedder
 from reindex.errors import AccessRefused, FileMissing, ServiceUnavailable
 from reindex.naming import content_hash
-from reindex.parse import Rejected, parse_document, suffix_of
+from reindex.parse import Rejected, suffix_of
 from reindex.parts import EmbeddingStore
+from reindex.reading import Reader
 from reindex.records import (
     CATALOG_SCHEMA,
     LASTING_REASONS,
@@ -34,7 +37,8 @@ from reindex.records import (
     part_schema,
     passage_columns,
 )
-from reindex.settings import Chunks, Corpus
+from reindex.sandbox import MEGABYTE, Sandbox
+from reindex.settings import Chunks, Corpus, Limits, Parsing
 from reindex.storage import ObjectStore
 
 if TYPE_CHECKING:
@@ -47,6 +51,8 @@ PREPARE_DOCUMENTS = 8
 # Fetching waits for the store, not for the processor.
 _FETCH_THREADS = 8
 _FETCH_ATTEMPTS = 3
+# What a task holds of objects that are fetched and not yet read, unless one alone is larger.
+_FETCH_BYTES = 64 * MEGABYTE
 # Search on the same host comes first.
 _NICENESS = 10
 
@@ -109,12 +115,24 @@ def prepare_documents(documents: pa.Table, task: EmbedTask, held: np.ndarray) ->
 
     A document that cannot be becomes a row with its reason.
     """
-    chunker = _chunker(task.corpus.chunks, task.model)
+    prepared = []
     with ThreadPoolExecutor(_FETCH_THREADS) as pool:
-        rows = documents.to_pylist()
-        contents = pool.map(lambda row: _fetch(task.store, task.corpus.source.bucket, row), rows)
-        prepared = [_prepare(row, data, chunker, held) for row, data in zip(rows, contents, strict=True)]
+        for rows in _fetched_at_once(documents.to_pylist()):
+            contents = pool.map(partial(_fetch, task), rows)
+            prepared += [_prepare(task, row, data, held) for row, data in zip(rows, contents, strict=True)]
     return pa.Table.from_pylist(prepared, schema=_PREPARED)
+
+
+def _fetched_at_once(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows in order, as many at a time as a task's memory is meant to hold."""
+    group: list[dict[str, Any]] = []
+    for row in rows:
+        if group and sum(held["bytes"] for held in [*group, row]) > _FETCH_BYTES:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
 
 
 class PartWriter:
@@ -217,10 +235,14 @@ def _is_in(content: str, held: np.ndarray) -> bool:
     return bool(place < len(held) and held[place] == beginning)
 
 
-def _fetch(store: ObjectStore, bucket: str, row: dict[str, Any]) -> bytes | Rejected:
+def _fetch(task: EmbedTask, row: dict[str, Any]) -> bytes | Rejected:
     """Return an object's bytes, or why it has none for us: neither a lock nor a deletion stops the others."""
+    allowed = task.corpus.limits.megabytes
+    if row["bytes"] > allowed * MEGABYTE:
+        detail = f"{row['bytes'] / MEGABYTE:,.1f} MB; limits.megabytes allows {allowed:,}"
+        return Rejected(RejectReason.TOO_LARGE, detail)
     try:
-        data = _read_patiently(store, bucket, row)
+        data = _read_patiently(task.store, task.corpus.source.bucket, row)
     except AccessRefused as error:
         return Rejected(RejectReason.LOCKED, error.detail)
     return Rejected(RejectReason.GONE, "deleted or replaced since the snapshot") if data is None else data
@@ -234,7 +256,7 @@ def _read_patiently(store: ObjectStore, bucket: str, row: dict[str, Any]) -> byt
     return store.read(bucket, row["key"], version=row["version"], etag=row["etag"])
 
 
-def _prepare(row: dict[str, Any], data: bytes | Rejected, chunker: Chunker, held: np.ndarray) -> dict[str, Any]:
+def _prepare(task: EmbedTask, row: dict[str, Any], data: bytes | Rejected, held: np.ndarray) -> dict[str, Any]:
     nothing = {
         "content": "",
         "reason": "",
@@ -243,24 +265,28 @@ def _prepare(row: dict[str, Any], data: bytes | Rejected, chunker: Chunker, held
         "passages": [],
         "tokens": [],
         "members": [],
-        "seconds": 0.0,
     }
+    started = time.monotonic()
     try:
-        if isinstance(data, Rejected):
-            raise data
-        content = content_hash(data, suffix_of(row["key"]))
-        if _is_in(content, held):
-            return {**row, **nothing, "content": content, "is_held": True}
-        passages = chunker.chunk_document(parse_document(row["key"], data))
+        facts = _read(task.corpus, task.model, row["key"], data, held)
     except Rejected as rejected:
-        return {**row, **nothing, "reason": rejected.reason, "detail": rejected.detail}
-    facts = {"passages": [asdict(passage) for passage in passages], "tokens": chunker.count_tokens(passages)}
-    return {**row, **nothing, "content": content, **facts}
+        facts = {"reason": rejected.reason, "detail": rejected.detail}
+    return {**row, **nothing, "seconds": time.monotonic() - started, **facts}
+
+
+def _read(corpus: Corpus, model: Model, key: str, data: bytes | Rejected, held: np.ndarray) -> dict[str, Any]:
+    if isinstance(data, Rejected):
+        raise data
+    content = content_hash(data, suffix_of(key))
+    if _is_in(content, held):
+        return {"content": content, "is_held": True}
+    sandbox = _sandbox(corpus.chunks, model.tokenizer_file, corpus.parsing, corpus.limits)
+    return {"content": content, **sandbox.run(key, data)}
 
 
 @lru_cache(maxsize=2)
-def _chunker(policy: Chunks, model: Model) -> Chunker:
-    return Chunker(policy, model.tokenizer_file)
+def _sandbox(policy: Chunks, tokenizer_file: Path, parsing: Parsing, limits: Limits) -> Sandbox:
+    return Sandbox(partial(Reader, policy, tokenizer_file, parsing, limits), limits)
 
 
 def _given(passages: list[dict[str, Any]], *, heading_prefix: bool) -> list[str]:

@@ -8,6 +8,7 @@ ReindexError
 │   ├── IndexFailed             Milvus gave an index up
 │   ├── NotLoaded               a collection is not in memory, as after a restart of Milvus
 │   ├── JobFailed               a Ray job died without giving a reason of its own
+│   ├── SandboxFailed           the process that documents are read in cannot be had
 │   └── Stalled                 nothing has moved for too long
 └── TerminalError           a person must act: trying again changes nothing
     ├── SettingsError           a corpus file or a variable says something that is not allowed
@@ -126,6 +127,15 @@ class NotLoaded(TransientError):
 
     def __str__(self) -> str:
         return f"{self.collection} is not in memory, as after a restart of Milvus; it is being loaded: try again"
+
+
+class SandboxFailed(TransientError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"the process in which documents are read has ended: {self.detail or 'it said nothing'}"
 
 
 class JobFailed(TransientError):

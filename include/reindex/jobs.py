@@ -38,8 +38,10 @@ from reindex.milvus import MilvusStore
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
 from reindex.releases import ReleaseFiles, run_stage
+from reindex.sandbox import MEGABYTE
 from reindex.settings import (
     Corpus,
+    Limits,
     MilvusConnection,
     milvus_connection,
     s3_connection,
@@ -97,6 +99,7 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any
             batch_size=PREPARE_DOCUMENTS,
             batch_format="pyarrow",
             num_cpus=_PREPARE_CPUS,
+            memory=_memory_to_prepare(job.corpus.limits, ray.nodes()),
         )
         .map_batches(
             PartWriter,
@@ -115,6 +118,15 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any
         rows += sum(outcome["chunks"] for outcome in found)
         job.files.show_progress("embed", {"documents": len(outcomes), "rows": rows})
     return outcomes
+
+
+def _memory_to_prepare(limits: Limits, nodes: list[dict[str, Any]]) -> int:
+    """Return the bytes that a task reserves, so that a node runs no more tasks than its memory allows.
+
+    They are what its largest object may take, fetched and read; all that a node has, where that is less.
+    """
+    largest_node = max(int(node["Resources"].get("memory", 0)) for node in nodes)
+    return min((limits.megabytes + limits.memory_megabytes) * MEGABYTE, largest_node)
 
 
 def _prepare(documents: pa.Table, task: EmbedTask, held: Any) -> pa.Table:

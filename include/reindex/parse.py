@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reindex.errors import ReindexError
-from reindex.records import Block, ParsedDocument, RejectReason
+from reindex.records import Block, ParsedDocument, Reading, RejectReason
+from reindex.settings import Limits, Parsing
 
 # In the fingerprint of the embedding space: raise it when the same bytes come out as other text.
 PARSER_VERSION = "kreuzberg-4.10.4/1"
@@ -30,6 +31,11 @@ class Rejected(ReindexError):
         return f"{self.reason}: {self.detail}"
 
 
+def read_object(key: str, data: bytes, parsing: Parsing, limits: Limits) -> Reading:  # noqa: ARG001
+    """Return the documents of an object; raise Rejected if none can be read."""
+    return Reading(documents=(parse_document(key, data),))
+
+
 def parse_document(key: str, data: bytes) -> ParsedDocument:
     """Return the document's text, and its title if it has one; raise Rejected with the reason if it has no text."""
     suffix = suffix_of(key)
@@ -38,7 +44,7 @@ def parse_document(key: str, data: bytes) -> ParsedDocument:
         raise Rejected(RejectReason.UNSUPPORTED, f"no parser for {suffix or 'a name without a suffix'}")
     try:
         document = parser(data)
-    except (Rejected, KeyboardInterrupt, SystemExit):
+    except (Rejected, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the Rust core is no Exception
         raise Rejected(RejectReason.BROKEN, f"{type(error).__name__}: {' '.join(str(error).split())}") from error

@@ -257,6 +257,23 @@ def _between(before: str, block: Block) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedMember:
+    """One document of several in an object that could not be read: it costs only itself."""
+
+    member: str
+    reason: RejectReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What an object was found to hold: at least one document, and those of its members that were rejected."""
+
+    documents: tuple[ParsedDocument, ...]
+    rejected: tuple[RejectedMember, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredObject:
     """One object of the source bucket; `version` is empty where the bucket keeps none.
 
