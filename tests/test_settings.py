@@ -34,6 +34,20 @@ def test_an_unknown_key_is_refused_with_the_file_the_key_and_what_is_allowed() -
 @pytest.mark.parametrize(
     ("addition", "key", "allowed"),
     [
+        ("permissions: {rule: []}", "permissions.rule", "rules, metadata"),
+        ("permissions: {rules: [{prefix: a, group: [b]}]}", "permissions.rules.0.group", "prefix, groups"),
+    ],
+)
+def test_an_unknown_key_of_a_section_that_may_be_left_out_or_stands_in_a_list_is_refused(
+    addition: str, key: str, allowed: str
+) -> None:
+    said = refusal(MINIMAL + addition)
+    assert said.startswith(f"docs.yaml: {key}: unknown key; allowed here: {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("addition", "key", "allowed"),
+    [
         ("index: {type: ANNOY}", "index.type", "HNSW"),
         ("index: {type: HNSW, params: {M: 16}}", "the file", "M, efConstruction"),
         ("chunks: {max_tokens: 2}", "chunks.max_tokens", "16"),

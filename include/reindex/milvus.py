@@ -24,6 +24,7 @@ from reindex.errors import (
     ServiceUnavailable,
     UnsupportedServer,
 )
+from reindex.groups import readers_filter
 from reindex.records import (
     ID_COLUMN,
     VECTOR_COLUMN,
@@ -35,6 +36,7 @@ from reindex.records import (
     Memory,
     integer_columns,
     text_columns,
+    texts_columns,
 )
 from reindex.settings import Index, MilvusConnection
 
@@ -111,6 +113,14 @@ class MilvusStore:
             schema.add_field(name, DataType.VARCHAR, max_length=max_bytes, is_primary=name == ID_COLUMN)
         for name in integer_columns():
             schema.add_field(name, DataType.INT64)
+        for name, limit in texts_columns().items():
+            schema.add_field(
+                name,
+                DataType.ARRAY,
+                element_type=DataType.VARCHAR,
+                max_capacity=limit.count,
+                max_length=limit.bytes,
+            )
         schema.add_field(VECTOR_COLUMN, DataType.FLOAT_VECTOR, dim=dimension)
         indexes = MilvusClient.prepare_index_params()
         indexes.add_index(
@@ -147,6 +157,11 @@ class MilvusStore:
             dimension=int(vectors[0]["params"]["dim"]) if vectors else 0,
             metric=str(index.get("metric_type", "")),
         )
+
+    def columns(self, name: str) -> list[str]:
+        with self._translated():
+            found = self._client.describe_collection(name, timeout=_CALL_SECONDS)
+        return [str(field["name"]) for field in found["fields"]]
 
     def resolve_alias(self, alias: str) -> str | None:
         with self._translated():
@@ -283,13 +298,14 @@ class MilvusStore:
         params: dict[str, int],
         columns: Sequence[str] = (),
         expression: str = "",
+        groups: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         with self._translated():
             answers = self._client.search(
                 name,
                 data=[list(vector) for vector in vectors],
                 anns_field=VECTOR_COLUMN,
-                filter=expression,
+                filter=expression if groups is None else readers_filter(groups, expression),
                 limit=k,
                 output_fields=list(columns),
                 search_params={"params": params},
