@@ -85,6 +85,7 @@ def objects(first: int, count: int) -> dict[str, pa.Array]:
         "content": pc.binary_join_element_wise(digest, digest, ""),
         "chunks": pc.add(pc.bit_wise_and(numbers, 15), 1),
         "tokens": pc.multiply(pc.add(pc.bit_wise_and(numbers, 15), 1), 200),
+        "acl": pa.array([["engineering", "handbook-readers"]] * count, pa.list_(pa.string())),
         "part": pc.binary_join_element_wise(
             "20260101T020000Z_abcd1234-", pc.cast(pc.divide(numbers, 64), pa.string()), ""
         ),

@@ -35,7 +35,7 @@ def test_an_unknown_key_is_refused_with_the_file_the_key_and_what_is_allowed() -
     ("addition", "key", "allowed"),
     [
         ("permissions: {rule: []}", "permissions.rule", "rules, metadata"),
-        ("permissions: {rules: [{prefix: a, group: [b]}]}", "permissions.rules.0.group", "prefix, groups"),
+        ("permissions: {rules: [{prefix: a, groups: [b], also: c}]}", "permissions.rules.0.also", "prefix, groups"),
     ],
 )
 def test_an_unknown_key_of_a_section_that_may_be_left_out_or_stands_in_a_list_is_refused(
