@@ -332,6 +332,17 @@ def test_copies_of_one_content_have_each_their_own_readers(nights: LiveNights) -
     assert (found(nights, "hr"), found(nights, "legal")) == ({"hr/a.md"}, {"legal/a.md"})
 
 
+def test_where_one_of_several_copies_is_kept_it_is_one_for_each_readers(nights: LiveNights) -> None:
+    source = {**nights.corpus.source.model_dump(), "duplicates": "first"}
+    nights.corpus = with_settings(nights.corpus, source=source, permissions=RULES)
+    copies = ("hr/a.md", "hr/b.md", "hr/public/a.md", "legal/a.md")
+    report = nights.night(dict.fromkeys(copies, "the same"))
+    assert report["rejected_by_reason"] == {"duplicate": 1}
+    assert set(nights.texts()) == {"hr/a.md", "hr/public/a.md", "legal/a.md"}
+    assert found(nights, "hr") == {"hr/a.md", "hr/public/a.md"}
+    assert nights.night()["outcome"] == UNCHANGED
+
+
 def test_a_document_that_cannot_be_read_keeps_its_text_and_gets_the_new_permissions(
     nights: LiveNights, monkeypatch: pytest.MonkeyPatch
 ) -> None:

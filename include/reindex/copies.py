@@ -1,4 +1,4 @@
-"""Documents of the same content, for the same readers: which of them stands for the others, where a corpus keeps only one."""
+"""Documents of the same content for the same readers: which stands for the others, where a corpus keeps only one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _COPIES = """
 
 
 def copies_of(documents: str, duplicates: str) -> str:
-    """Return a query for the documents that another of the same content and `acl` stands for: none, or all but the first by key.
+    """Return a query for the documents that another of the same content and the same readers stands for.
 
-    `documents` is what to select from, `duplicates` the corpus's choice.
+    They are none, or all but the first by key. `documents` is what to select from, `duplicates` the corpus's choice.
     """
     return _COPIES.format(reason=RejectReason.DUPLICATE, documents=documents, duplicates=duplicates)

@@ -281,7 +281,7 @@ class MilvusStore:
                 consistency_level="Strong",
                 timeout=_CALL_SECONDS,
             )
-        return [{asked: row[asked] for asked in columns} for row in found]
+        return [_plain({asked: row[asked] for asked in columns}) for row in found]
 
     def delete_rows(self, collection: str, ids: Sequence[str]) -> None:
         # In the server's log from here on: it outlives a kill, a release and a load, flushed or not.
@@ -356,4 +356,9 @@ _ERRORS: tuple[tuple[str, type[ReindexError]], ...] = (
 
 
 def _hit(found: Any) -> Hit:
-    return Hit(score=float(found["distance"]), fields={ID_COLUMN: found["id"], **found["entity"]})
+    return Hit(score=float(found["distance"]), fields=_plain({ID_COLUMN: found["id"], **found["entity"]}))
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields as Python's own values: a list of texts comes as a container of the wire format."""
+    return {name: list(value) if name in texts_columns() else value for name, value in fields.items()}
