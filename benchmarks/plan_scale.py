@@ -85,6 +85,7 @@ def objects(first: int, count: int) -> dict[str, pa.Array]:
         "content": pc.binary_join_element_wise(digest, digest, ""),
         "chunks": pc.add(pc.bit_wise_and(numbers, 15), 1),
         "tokens": pc.multiply(pc.add(pc.bit_wise_and(numbers, 15), 1), 200),
+        "acl": pa.array([["engineering", "handbook-readers"]] * count, pa.list_(pa.string())),
         "part": pc.binary_join_element_wise(
             "20260101T020000Z_abcd1234-", pc.cast(pc.divide(numbers, 64), pa.string()), ""
         ),
@@ -127,7 +128,7 @@ def prepare(folder: Path, count: int) -> None:
     live = ReleaseFiles(store, BUCKET, CORPUS.name, "20260101T020000Z_abcd1234")
     live.freeze_corpus(CORPUS)
     live.write_report("embed", 0, {"space": space, "chunks": count})
-    constants = {"embedded": 1, "embedded_tokens": 200, "action": "embed"}
+    constants = {"embedded": 1, "embedded_tokens": 200, "action": "embed", "members": [], "seconds": 0.1}
     catalog = (table(objects(*block), CATALOG_SCHEMA, **constants) for block in blocks(count))
     store.write_batches(BUCKET, parts.catalog_key(live.release), CATALOG_SCHEMA, catalog)
     documents = (table(objects(*block), DOCUMENT_SCHEMA, **constants) for block in blocks(count))

@@ -34,6 +34,7 @@ CORPORA: dict[str, dict[str, Any]] = {
     "erasing": {},
     "nobucket": {"source": {"bucket": "nowhere"}},
     "rolled": {},
+    "readers": {},
 }
 _FIRST_PORTS = range(22_000, 30_000, 100)
 

@@ -107,6 +107,8 @@ def chunk_rows(texts: list[str], *, document: str = "a.txt", dimension: int = 4)
             "position": position,
             "start": 0,
             "text": text,
+            "modified": 0,
+            "acl": ["*"],
             "vector": vector,
         }
         for position, (text, vector) in enumerate(zip(texts, vectors, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from reindex.embed_worker import EmbedTask, PartWriter, prepare_documents
 from reindex.embedders import EMBEDDERS, ENGINE, Model, Precision, find_model
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
+from reindex.permissions import acl_of
 from reindex.plan import UNCHANGED, Asked, QuerySide, plan_release
 from reindex.records import SNAPSHOT_SCHEMA, CollectionInfo, Memory
 from reindex.releases import ReleaseFiles
@@ -45,6 +47,7 @@ class Nights:
         self.live: str | None = None
         self.number = 0
         self.memory: Memory | None = None
+        self.metadata: dict[str, dict[str, str]] = {}
 
     def put(self, documents: dict[str, str | bytes]) -> None:
         """Make the bucket hold exactly these documents."""
@@ -67,7 +70,10 @@ class Nights:
         return files
 
     def _listed(self, key: str) -> dict[str, Any]:
+        metadata = json.dumps(self.metadata.get(key.removeprefix(PREFIX), {}))
         return {
+            "metadata": metadata,
+            "acl": acl_of(key, metadata, self.corpus.permissions, self.corpus.source),
             "key": key,
             "version": "",
             "etag": self.store.etag("sources", key),

@@ -12,9 +12,9 @@ from reindex.settings import PROJECT
 LIBRARY = PROJECT / "include" / "reindex"
 LAYERS = [
     {"errors"},
-    {"naming", "index_types", "rates"},
+    {"naming", "index_types", "rates", "groups"},
     {"settings", "records", "ledger"},
-    {"versions", "version_pages"},
+    {"permissions", "versions", "version_pages"},
     {"storage", "store", "recall", "forecast"},
     {"releases", "tables", "tombstones"},
     {"parts", "copies", "erasures", "traces"},

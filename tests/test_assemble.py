@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from reindex.records import DOCUMENT_SCHEMA, chunk_schema, text_bytes
 from reindex.releases import ReleaseFiles
 from tests.fakes import STATE_BUCKET, chunk_rows, release_files, stored_passages
 
+MOMENT = datetime(2026, 3, 1, 12, 0, 0, 999_999, tzinfo=UTC)
 TEXTS = ["to be", "or not", "that is the question"]
 
 
@@ -28,8 +30,8 @@ def write_part(files: ReleaseFiles, name: str, **contents: list[str]) -> None:
 
 def write_documents(files: ReleaseFiles, *documents: tuple[str, str, str]) -> None:
     """Say which documents the release has: key, content and part of each."""
-    facts = {"version": "", "etag": "", "bytes": 1, "modified": None, "action": "reuse", "chunks": 1, "tokens": 1}
-    rows = [{**facts, "key": key, "content": content, "part": part} for key, content, part in documents]
+    facts = {"version": "", "etag": "", "bytes": 1, "modified": MOMENT, "action": "reuse", "chunks": 1, "tokens": 1}
+    rows = [{**facts, "key": key, "content": content, "part": part, "acl": [key]} for key, content, part in documents]
     table = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
     files.write_table("documents.parquet", DOCUMENT_SCHEMA, table.to_batches())
 
@@ -79,6 +81,15 @@ def test_a_document_without_a_title_gets_the_name_of_its_file() -> None:
     assert dict(zip(rows_of(files, "text"), rows_of(files, "title"), strict=True)) == {"x": "a.txt", "y": "Guide"}
 
 
+def test_a_row_says_when_its_document_was_modified_and_who_may_find_it() -> None:
+    files = release_files()
+    write_part(files, "1", c1=["same"])
+    write_documents(files, ("a", "c1", "1"), ("b", "c1", "1"))
+    assembled(files)
+    assert dict(zip(rows_of(files, "document"), rows_of(files, "acl"), strict=True)) == {"a": ["a"], "b": ["b"]}
+    assert rows_of(files, "modified") == [1_772_366_400] * 2
+
+
 def test_files_stay_within_the_size_that_the_server_takes() -> None:
     files = release_files()
     for number in range(5):
@@ -104,7 +115,7 @@ def test_an_import_file_carries_only_types_that_milvus_reads() -> None:
     table = files.store.read_table(STATE_BUCKET, files.key("import/part-00001.parquet"))
     assert table is not None
     kinds = {str(field.type).replace("element", "item") for field in table.schema}
-    assert kinds == {"string", "int64", "list<item: float>"}
+    assert kinds == {"string", "int64", "list<item: float>", "list<item: string>"}
     assert not table.schema.metadata
 
 
@@ -112,6 +123,9 @@ def test_an_import_file_carries_only_types_that_milvus_reads() -> None:
     ("column", "value", "problem"),
     [
         ("text", "é" * text_bytes("text"), "text is over 16384 bytes"),
+        ("acl", ["g"] * 65, "acl holds more than 64 texts"),
+        ("acl", ["g", "é" * 129], "acl holds a text over 256 bytes"),
+        ("acl", ["g", None], "acl holds a null"),
         ("vector", [1.0, 0.0], "has not 4 numbers"),
         ("vector", [math.nan, 0.0, 0.0, 1.0], "not of unit length"),
         ("vector", [math.inf, 0.0, 0.0, 1.0], "not of unit length"),

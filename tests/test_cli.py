@@ -53,6 +53,11 @@ def test_a_moment_that_cannot_be_is_refused_before_a_run_is_begun(tmp_path: Path
     assert said in refusal(reindex(tmp_path, "run", "python-docs", "--as-of", moment))
 
 
+def test_a_group_that_cannot_be_one_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    said = refusal(reindex(tmp_path, "search", "python-docs", "text", "--as", "hr", "--as", "legal,board"))
+    assert said.startswith("reindex: reindex search: --as: 'legal,board' is no name of a group")
+
+
 def test_wrong_usage_is_status_2(tmp_path: Path) -> None:
     assert reindex(tmp_path, "run").returncode == 2
     assert reindex(tmp_path, "erase", "python-docs", "python-docs/a.md").returncode == 2

@@ -269,3 +269,22 @@ def test_a_release_that_kept_no_queries_goes_live_and_says_that_its_recall_was_n
     report = go_back(first, store)
     assert report["recall"] is None
     assert "recall not checked" in report["note"]
+
+
+def test_going_back_to_other_permissions_says_so() -> None:
+    (first, second, third), store = releases(True, True, True)
+    for files in (second, third):
+        files.freeze_corpus(a_corpus(permissions={"metadata": "groups"}))
+    assert "other permissions" not in go_back(second, store)["note"]
+    assert (
+        "recall not checked: the release has kept no queries; the corpus had other permissions then"
+        in (go_back(first, store)["note"])
+    )
+    store.point_alias("docs", copied(store, "docs__unknown"))
+    assert "other permissions" not in go_back(first, store)["note"]
+
+
+def copied(store: ExactStore, collection: str) -> str:
+    """Make a collection of a release that nobody knows."""
+    store.held[collection] = next(iter(store.held.values()))
+    return collection

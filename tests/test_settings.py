@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from reindex.errors import InvalidCorpusName, SettingsError, UnknownCorpus
-from reindex.settings import PROJECT, load_corpus, read_corpus, s3_connection
+from reindex.settings import PROJECT, Corpus, load_corpus, read_corpus, s3_connection
 
 MINIMAL = "name: docs\nsource: {bucket: sources}\n"
 
@@ -29,6 +30,20 @@ def test_the_corpora_that_come_with_the_project_are_valid(path: Path) -> None:
 def test_an_unknown_key_is_refused_with_the_file_the_key_and_what_is_allowed() -> None:
     said = refusal(MINIMAL + "gate: {recall: 0.9}\n")
     assert said.startswith("docs.yaml: gate.recall: unknown key; allowed here: k, min_recall, confidence")
+
+
+@pytest.mark.parametrize(
+    ("addition", "key", "allowed"),
+    [
+        ("permissions: {rule: []}", "permissions.rule", "rules, metadata"),
+        ("permissions: {rules: [{prefix: a, groups: [b], also: c}]}", "permissions.rules.0.also", "prefix, groups"),
+    ],
+)
+def test_an_unknown_key_of_a_section_that_may_be_left_out_or_stands_in_a_list_is_refused(
+    addition: str, key: str, allowed: str
+) -> None:
+    said = refusal(MINIMAL + addition)
+    assert said.startswith(f"docs.yaml: {key}: unknown key; allowed here: {allowed}")
 
 
 @pytest.mark.parametrize(
@@ -82,3 +97,18 @@ def test_an_unknown_corpus_is_refused_with_those_there_are(tmp_path: Path) -> No
 def test_a_variable_that_is_not_set_is_named() -> None:
     with pytest.raises(SettingsError, match="REINDEX_S3_ENDPOINT: is not set"):
         s3_connection({})
+
+
+def test_the_corpus_file_of_the_readme_is_valid_and_names_every_key() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    example = readme.split("```yaml\n")[1].split("```")[0]
+    corpus = read_corpus(example, where="README.md", name="python-docs")
+    written = yaml.safe_load(example)
+    assert written.keys() == Corpus.model_fields.keys()
+    for name, section in written.items():
+        if isinstance(section, dict):
+            assert (
+                section.keys()
+                == getattr(corpus, name).model_fields_set
+                == type(getattr(corpus, name)).model_fields.keys()
+            )

@@ -81,7 +81,8 @@ def test_a_snapshot_holds_every_selected_object() -> None:
     now = datetime.now(UTC)
     keys, facts = snapshot(ListedStore([an_object("docs/a.md"), an_object("docs/b.md")], past=[]), as_of=now)
     assert keys == ["docs/a.md", "docs/b.md"]
-    assert facts == {"documents": 2, "bytes": 20, "erased": 0, "as_of": now.isoformat(), "listing": "present"}
+    counts = {"documents": 2, "bytes": 20, "erased": 0, "hidden": 0}
+    assert facts == {**counts, "as_of": now.isoformat(), "listing": "present"}
 
 
 def test_an_empty_listing_is_refused_and_leaves_nothing() -> None:

@@ -15,12 +15,33 @@ import pyarrow.compute as pc
 from reindex.errors import InvalidRow, NothingLeft
 from reindex.naming import chunk_id, import_file_name
 from reindex.parts import EmbeddingStore
-from reindex.records import DOCUMENT_SCHEMA, ID_COLUMN, VECTOR_COLUMN, chunk_schema, passage_columns, text_columns
+from reindex.records import (
+    ACL_COLUMN,
+    DOCUMENT_SCHEMA,
+    ID_COLUMN,
+    VECTOR_COLUMN,
+    chunk_schema,
+    passage_columns,
+    text_columns,
+    texts_columns,
+)
 from reindex.releases import DOCUMENTS_FILE, ReleaseFiles
 from reindex.store import vector_matrix
 from reindex.tables import Tables
 from reindex.tombstones import erased_keys
 
+# Columns that a chunk takes from its document as they are.
+_OF_DOCUMENT = ("modified", ACL_COLUMN)
+_WANTED = """
+    select part, content, key, epoch_us(modified) // 1000000 as modified, acl
+    from documents order by part, content, key
+"""
+_WANTED_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("part", "content", "key")),
+        *((name, chunk_schema().field(name).type) for name in _OF_DOCUMENT),
+    ]
+)
 # float32 vectors made unit length differ from 1 in the last digits only; a model's own bfloat16 by a percent.
 _UNIT_TOLERANCE = 1e-3
 
@@ -57,6 +78,8 @@ def check_rows(rows: pa.RecordBatch, *, where: str, dimension: int) -> None:
     for name, limit in text_columns().items():
         too_long = pc.greater(pc.binary_length(rows.column(name)), limit)
         _raise_first(too_long, ids, where, f"{name} is over {limit} bytes")
+    for name in texts_columns():
+        _check_texts(rows, name, where)
     lengths = pc.not_equal(pc.list_value_length(rows.column(VECTOR_COLUMN)), dimension)
     _raise_first(lengths, ids, where, f"its vector has not {dimension} numbers")
     norms = np.linalg.norm(vector_matrix(rows), axis=1)
@@ -65,40 +88,50 @@ def check_rows(rows: pa.RecordBatch, *, where: str, dimension: int) -> None:
     _raise_first(pa.array(wrong), ids, where, "its vector is not of unit length")
 
 
+def _check_texts(rows: pa.RecordBatch, name: str, where: str) -> None:
+    lists, ids, limit = rows.column(name), rows.column(ID_COLUMN), texts_columns()[name]
+    too_many = pc.greater(pc.list_value_length(lists), limit.count)
+    _raise_first(too_many, ids, where, f"{name} holds more than {limit.count} texts")
+    owners, texts = ids.take(pc.list_parent_indices(lists)), pc.list_flatten(lists)
+    _raise_first(pc.is_null(texts), owners, where, f"{name} holds a null")
+    too_long = pc.greater(pc.binary_length(texts), limit.bytes)
+    _raise_first(too_long, owners, where, f"{name} holds a text over {limit.bytes} bytes")
+
+
 def _live_rows(files: ReleaseFiles, parts: EmbeddingStore, dimension: int) -> Iterator[pa.RecordBatch]:
     """Yield the release's rows, part by part: each part is read once."""
     for part, documents in groupby(_documents_by_part(files), key=itemgetter("part")):
-        keys: dict[str, list[str]] = {}
+        by_content: dict[str, list[dict[str, Any]]] = {}
         for document in documents:
-            keys.setdefault(document["content"], []).append(document["key"])
+            by_content.setdefault(document["content"], []).append(document)
         for batch in parts.read_part(part):
-            rows = rows_of_documents(batch, keys)
+            rows = rows_of_documents(batch, by_content)
             check_rows(rows, where=part, dimension=dimension)
             if rows.num_rows:
                 yield rows
 
 
-def _documents_by_part(files: ReleaseFiles) -> Iterator[dict[str, str]]:
+def _documents_by_part(files: ReleaseFiles) -> Iterator[dict[str, Any]]:
     """Yield which contents are wanted of which part, and for whom: not for documents that were erased meanwhile."""
     erased = erased_keys(files.store, files.bucket, files.corpus_name)
-    columns = ["part", "content", "key"]
-    schema = pa.schema([(name, pa.string()) for name in columns])
     with Tables() as tables:
         tables.add("documents", files.store, files.bucket, [files.key(DOCUMENTS_FILE)], DOCUMENT_SCHEMA)
-        for batch in tables.batches("select part, content, key from documents order by all", schema):
+        for batch in tables.batches(_WANTED, _WANTED_SCHEMA):
             yield from (row for row in batch.to_pylist() if row["key"] not in erased)
 
 
-def rows_of_documents(passages: pa.RecordBatch, keys: dict[str, list[str]]) -> pa.RecordBatch:
-    """Return some stored passages as readers find them, once for each key that has their content."""
+def rows_of_documents(passages: pa.RecordBatch, by_content: dict[str, list[dict[str, Any]]]) -> pa.RecordBatch:
+    """Return some stored passages as readers find them, once for each document that has their content."""
     contents = passages.column("content").to_pylist()
-    chosen = [(row, key) for row, content in enumerate(contents) for key in keys.get(content, ())]
+    chosen = [(row, document) for row, content in enumerate(contents) for document in by_content.get(content, ())]
     taken = passages.take(pa.array([row for row, _ in chosen], pa.int64()))
-    documents = [key for _, key in chosen]
+    documents = [document["key"] for _, document in chosen]
     names = [PurePosixPath(key).name for key in documents]
     members, texts, occurrences = (taken.column(name).to_pylist() for name in ("member", "text", "occurrence"))
     columns = {name: taken.column(name) for name in [*passage_columns(), VECTOR_COLUMN]}
     columns["document"] = pa.array(documents, pa.string())
+    for name in _OF_DOCUMENT:
+        columns[name] = pa.array([document[name] for _, document in chosen], chunk_schema().field(name).type)
     ids = [
         chunk_id(key, text, occurrence, member=member)
         for key, text, occurrence, member in zip(documents, texts, occurrences, members, strict=True)

@@ -31,11 +31,12 @@ from reindex.embedders import find_model, load_embedder
 from reindex.erase import Erasure, erase_document
 from reindex.errors import FileMissing, NotLive, ReindexError, SettingsError
 from reindex.explain import explain_passage
+from reindex.groups import check_group
 from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
-from reindex.naming import ROLLBACK_DAG, alias_name, collection_release, dag_id, rollback_key
+from reindex.naming import ROLLBACK_DAG, alias_name, collection_name, collection_release, dag_id, rollback_key
 from reindex.overview import rejects_of, release_row
-from reindex.records import stored_columns
+from reindex.permissions import reader_groups
 from reindex.releases import ReleaseFiles, read_live, release_names, release_report
 from reindex.retire import retire_releases
 from reindex.runs import ROLLBACK, Airflow, Run
@@ -52,6 +53,7 @@ from reindex.settings import (
 )
 from reindex.snapshot import check_has_come, read_moment
 from reindex.storage import ObjectStore
+from reindex.store import readable_columns
 from reindex.upload import put_files
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -221,23 +223,34 @@ def search(
     text: str,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="hits at most")] = 10,
     expression: Annotated[str, typer.Option("--filter", help="a Milvus filter, as: document like 'a/%'")] = "",
+    groups: Annotated[
+        list[str] | None, typer.Option("--as", metavar="GROUP", help="search as its members do; may be repeated")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search the corpus through its alias, as its readers do."""
-    _corpus(corpus)
-    alias = alias_name(corpus)
+    settings, alias = _corpus(corpus), alias_name(corpus)
+    asked = [_group(name) for name in groups or ()]
     with MilvusStore(milvus_connection(_environment())) as store:
         release = collection_release(corpus, store.resolve_alias(alias) or "")
     if release is None:
         raise NotLive(alias)
     made_with = _files(corpus, release).corpus()
+    readers = reader_groups(settings.permissions, made_with.permissions, asked, release)
     precision = _files(corpus, release).needed_report("plan")["precision"]
     embedder = load_embedder(find_model(made_with.embedding.model), precision, threads=os.cpu_count() or 1)
     vector = embedder.embed([made_with.embedding.query_prompt + text])[0].tolist()
     params = INDEX_TYPES[made_with.index.type].search_params(k)
+    # The collection that was asked about, even if the alias has moved on since: it is known what readers may find.
+    collection = collection_name(corpus, release)
     with MilvusStore(milvus_connection(_environment())) as store:
-        found = store.search(alias, [vector], k=k, params=params, columns=stored_columns(), expression=expression)[0]
-    hits = [{"score": hit.score, **{name: hit.fields[name] for name in stored_columns()}} for hit in found]
+        columns = readable_columns(store, collection)
+        found = store.search(
+            collection, [vector], k=k, params=params, columns=columns, expression=expression, groups=readers
+        )[0]
+    hits = [{"score": hit.score, **{name: hit.fields[name] for name in columns}} for hit in found]
+    if readers is not None and not readers:
+        err.print("permissions apply: only what everyone may find is searched; --as GROUP searches what a group may")
     print_json(hits) if as_json else print_hits(hits)
 
 
@@ -312,6 +325,13 @@ def _corpus(name: str) -> Corpus:
 
 def _objects() -> ObjectStore:
     return ObjectStore(s3_connection(_environment()))
+
+
+def _group(name: str) -> str:
+    try:
+        return check_group(name)
+    except ValueError as error:
+        raise SettingsError("reindex search", "--as", str(error)) from error
 
 
 def _files(corpus: str, release: str) -> ReleaseFiles:

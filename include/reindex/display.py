@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from reindex.groups import EVERYONE
+
 _SHOWN_CHARACTERS = 300
 _PIPE_WIDTH = 200
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
@@ -72,7 +74,8 @@ def _snapshot_lines(report: dict[str, Any]) -> dict[str, str]:
     """Return what a reader must know of the listing: not of the present, not complete, or more gone than is allowed."""
     moment = f"{report['as_of']}, listed {report['listing']}" if report["listing"] in {"exact", "approximate"} else ""
     erased = f"{report['erased']:,} erased documents still lie in the bucket: left out" if report["erased"] else ""
-    return {"as of": moment, "erased": erased, "WARNING": report["warning"]}
+    hidden = f"{report['hidden']:,} documents of unknown permissions: nobody finds them" if report["hidden"] else ""
+    return {"as of": moment, "erased": erased, "hidden": hidden, "WARNING": report["warning"]}
 
 
 def _release_lines(report: dict[str, Any]) -> dict[str, str]:
@@ -171,6 +174,7 @@ def print_explanation(found: dict[str, Any]) -> None:
         "place": ", ".join(part for part in place if part),
         "object": f"s3://{source['bucket']}/{found['document']}, version {source['version'] or 'none kept'}, "
         f"ETag {source['etag']}, {source['bytes']:,} bytes of {source['modified']}",
+        "found by": _readers(found["acl"]),
         "content": found["content"],
         "space": ", ".join([space["name"], *(f"{name} {value}" for name, value in space.items() if name != "name")]),
         "part": found["part"],
@@ -182,6 +186,12 @@ def print_explanation(found: dict[str, Any]) -> None:
     }
     _print_lines(lines)
     out.print(f"\n{found['text']}", markup=False, soft_wrap=True)
+
+
+def _readers(acl: list[str] | None) -> str:
+    if acl is None or acl == [EVERYONE]:
+        return "everyone"
+    return f"members of {', '.join(acl)}" if acl else "nobody: who may find it is unknown"
 
 
 def print_erasure(report: dict[str, Any]) -> None:

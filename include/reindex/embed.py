@@ -38,20 +38,21 @@ _PENDING = """
     ) as earlier using (key)
     where is_first = {firsts}
 """
-# What the plan had for reuse, and what has been found since: `known` prefers the newest part of a document.
+# What the plan had for reuse, and what has been found since: `known` prefers the newest part of a document. Who may
+# find it is always what the plan says, also of a text that stays as it was.
 _CANDIDATES = """
-    select key, version, etag, bytes, modified, action, content, chunks, tokens, part
+    select key, version, etag, bytes, modified, action, content, chunks, tokens, part, acl
     from plan anti join erased using (key) where action in ('reuse', 'withhold')
     union all
     select plan.key, plan.version, plan.etag, plan.bytes, plan.modified,
         case when starts_with(found.part, '{release}') then 'embed' else 'reuse' end as action,
-        found.content, found.chunks, found.tokens, found.part
+        found.content, found.chunks, found.tokens, found.part, plan.acl
     from plan join found using (key, etag) anti join erased using (key)
     where plan.action = 'embed' and found.part <> ''
     union all
     select key, live.version, live.etag, live.bytes, live.modified, 'reuse' as action,
-        live.content, live.chunks, live.tokens, live.part
-    from unread join live using (key)
+        live.content, live.chunks, live.tokens, live.part, plan.acl
+    from unread join live using (key) join plan using (key)
 """
 _DOCUMENTS = "select * from candidates where action = 'withhold' or key not in (select key from copies)"
 # What could not be read for now, and nobody else has read: where it is live, its earlier version stays.

@@ -44,6 +44,7 @@ ReindexError
     ├── AlreadyLive             the release that was asked for is live
     ├── ReleaseDropped          a release whose collection is gone
     ├── NotLive                 the alias has no collection yet
+    ├── PermissionsNotLive      the live release was made before the corpus had permissions
     ├── UnknownPassage          no passage of the live index has that id
     ├── InvalidQuery            a search that Milvus cannot read
     ├── RunRefused              the DAG cannot be triggered as asked
@@ -515,6 +516,17 @@ class NotLive(TerminalError):
 
     def __str__(self) -> str:
         return f"nothing has been promoted to the alias {self.alias} yet; run the corpus first (`reindex run`)"
+
+
+class PermissionsNotLive(TerminalError):
+    def __init__(self, release: str) -> None:
+        super().__init__(release)
+        self.release = release
+
+    def __str__(self) -> str:
+        return (
+            f"{self.release}, which is live, knows no permissions: run the corpus again, and search when that is live"
+        )
 
 
 class UnknownPassage(TerminalError):

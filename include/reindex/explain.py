@@ -10,23 +10,24 @@ import pyarrow.compute as pc
 from reindex.errors import FileMissing, NotLive, UnknownPassage
 from reindex.naming import alias_name, collection_release
 from reindex.parts import EmbeddingStore
-from reindex.records import ID_COLUMN, stored_columns
+from reindex.records import ACL_COLUMN, ID_COLUMN
 from reindex.releases import DOCUMENTS_FILE, ReleaseFiles, read_live
-from reindex.store import VectorStore
+from reindex.store import VectorStore, readable_columns
 
 
 def explain_passage(store: VectorStore, files: ReleaseFiles, passage: str) -> dict[str, Any]:
     """Return everything that is known of where a passage of the live index comes from.
 
     `files` are those of any release of the corpus. The characters `start` to `end` are counted from the beginning of
-    the page, or of the document's text where there are none. Raises NotLive, and UnknownPassage.
+    the page, or of the document's text where there are none; `acl` says who may find it, as the collection does.
+    Raises NotLive, and UnknownPassage.
     """
     alias = alias_name(files.corpus_name)
     collection = store.resolve_alias(alias) or ""
     release = collection_release(files.corpus_name, collection)
     if release is None:
         raise NotLive(alias)
-    rows = store.fetch(collection, ID_COLUMN, [passage], stored_columns())
+    rows = store.fetch(collection, ID_COLUMN, [passage], readable_columns(store, collection))
     if not rows:
         raise UnknownPassage(files.corpus_name, passage, release)
     row, files = rows[0], files.of(release)
@@ -38,6 +39,9 @@ def explain_passage(store: VectorStore, files: ReleaseFiles, passage: str) -> di
         "start": row["start"],
         "end": row["start"] + len(row["text"]),
         "text": row["text"],
+        # A release from an earlier version has neither.
+        "modified": row.get("modified"),
+        "acl": row.get(ACL_COLUMN),
         "object": {
             "bucket": corpus.source.bucket,
             **{name: indexed[name] for name in ("version", "etag", "bytes")},

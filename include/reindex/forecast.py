@@ -10,7 +10,7 @@ from typing import Any
 from reindex.errors import DoesNotFit
 from reindex.index_types import INDEX_TYPES
 from reindex.rates import STAGE_COSTS, TEXT_BYTES_A_TOKEN, Rates, Reports, corpus_rates, stage_line
-from reindex.records import Memory, integer_columns, text_columns
+from reindex.records import Memory, integer_columns, text_columns, texts_columns
 from reindex.settings import Index
 
 # Milvus's queryNode.overloadedMemoryThresholdPercentage: it loads nothing that would take a query node above.
@@ -18,9 +18,11 @@ USABLE_SHARE = 0.90
 _FLOAT_BYTES = 4
 # A chunk's id, key, title and section, which are short beside its text.
 _LABEL_BYTES = 120
-# What a loaded row takes for each text column beside the text (a C++ string), and for each whole number.
+# What a loaded row takes for each text column beside the text (a C++ string), for each whole number, and for each list
+# of texts (an array, and one short text in it).
 _STRING_BYTES = 32
 _INTEGER_BYTES = 8
+_TEXTS_BYTES = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def forecast_release(
     documents = planned.known_documents + planned.embed_documents
     rows, tokens = planned.known_chunks + round(new_rows), round(new_tokens * share)
     text_bytes = _LABEL_BYTES + TEXT_BYTES_A_TOKEN * (planned.known_tokens + new_tokens) / max(rows, 1)
-    loaded = partial(loaded_bytes, text_bytes=text_bytes, dimension=dimension, index=index)
+    loaded = partial(loaded_bytes, row_bytes=_row_bytes(text_bytes), dimension=dimension, index=index)
     return Forecast(
         basis="measured" if past else "defaults",
         releases=[reports["verify"]["release"] for reports in past],
@@ -102,12 +104,17 @@ def forecast_release(
     )
 
 
-def loaded_bytes(rows: int, *, text_bytes: float, dimension: int, index: Index) -> int:
-    """Return what a loaded collection takes: its index, and its other columns, with `text_bytes` of text a row."""
+def loaded_bytes(rows: int, *, row_bytes: float, dimension: int, index: Index) -> int:
+    """Return what a loaded collection takes: its index, and `row_bytes` for a row's other columns."""
     if not rows:
         return 0
-    columns = text_bytes + _STRING_BYTES * len(text_columns()) + _INTEGER_BYTES * len(integer_columns())
-    return INDEX_TYPES[index.type].memory(rows, dimension, index.params) + round(rows * columns)
+    return INDEX_TYPES[index.type].memory(rows, dimension, index.params) + round(rows * row_bytes)
+
+
+def _row_bytes(text_bytes: float) -> float:
+    """Return what a row's columns take in memory beside the vector, with so many bytes of text in them."""
+    lists = _TEXTS_BYTES * len(texts_columns())
+    return text_bytes + lists + _STRING_BYTES * len(text_columns()) + _INTEGER_BYTES * len(integer_columns())
 
 
 def check_fits(forecast: Forecast) -> None:

@@ -24,6 +24,7 @@ from reindex.errors import (
     ServiceUnavailable,
     UnsupportedServer,
 )
+from reindex.groups import readers_filter
 from reindex.records import (
     ID_COLUMN,
     VECTOR_COLUMN,
@@ -35,6 +36,7 @@ from reindex.records import (
     Memory,
     integer_columns,
     text_columns,
+    texts_columns,
 )
 from reindex.settings import Index, MilvusConnection
 
@@ -111,6 +113,14 @@ class MilvusStore:
             schema.add_field(name, DataType.VARCHAR, max_length=max_bytes, is_primary=name == ID_COLUMN)
         for name in integer_columns():
             schema.add_field(name, DataType.INT64)
+        for name, limit in texts_columns().items():
+            schema.add_field(
+                name,
+                DataType.ARRAY,
+                element_type=DataType.VARCHAR,
+                max_capacity=limit.count,
+                max_length=limit.bytes,
+            )
         schema.add_field(VECTOR_COLUMN, DataType.FLOAT_VECTOR, dim=dimension)
         indexes = MilvusClient.prepare_index_params()
         indexes.add_index(
@@ -147,6 +157,11 @@ class MilvusStore:
             dimension=int(vectors[0]["params"]["dim"]) if vectors else 0,
             metric=str(index.get("metric_type", "")),
         )
+
+    def columns(self, name: str) -> list[str]:
+        with self._translated():
+            found = self._client.describe_collection(name, timeout=_CALL_SECONDS)
+        return [str(field["name"]) for field in found["fields"]]
 
     def resolve_alias(self, alias: str) -> str | None:
         with self._translated():
@@ -266,7 +281,7 @@ class MilvusStore:
                 consistency_level="Strong",
                 timeout=_CALL_SECONDS,
             )
-        return [{asked: row[asked] for asked in columns} for row in found]
+        return [_plain({asked: row[asked] for asked in columns}) for row in found]
 
     def delete_rows(self, collection: str, ids: Sequence[str]) -> None:
         # In the server's log from here on: it outlives a kill, a release and a load, flushed or not.
@@ -283,13 +298,14 @@ class MilvusStore:
         params: dict[str, int],
         columns: Sequence[str] = (),
         expression: str = "",
+        groups: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         with self._translated():
             answers = self._client.search(
                 name,
                 data=[list(vector) for vector in vectors],
                 anns_field=VECTOR_COLUMN,
-                filter=expression,
+                filter=expression if groups is None else readers_filter(groups, expression),
                 limit=k,
                 output_fields=list(columns),
                 search_params={"params": params},
@@ -340,4 +356,9 @@ _ERRORS: tuple[tuple[str, type[ReindexError]], ...] = (
 
 
 def _hit(found: Any) -> Hit:
-    return Hit(score=float(found["distance"]), fields={ID_COLUMN: found["id"], **found["entity"]})
+    return Hit(score=float(found["distance"]), fields=_plain({ID_COLUMN: found["id"], **found["entity"]}))
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields as Python's own values: a list of texts comes as a container of the wire format."""
+    return {name: list(value) if name in texts_columns() else value for name, value in fields.items()}

@@ -5,8 +5,11 @@ The decision is `PLAN`, one query over three tables, and `decide_deletions`; bot
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from reindex.copies import copies_of
 from reindex.embedders import Model, check_window, resolve_precision, space_facts
@@ -14,7 +17,8 @@ from reindex.errors import TooManyDeleted
 from reindex.forecast import PlannedWork, check_fits, forecast_release
 from reindex.naming import collection_release, space_fingerprint
 from reindex.parts import EmbeddingStore
-from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, SNAPSHOT_SCHEMA, Action, CollectionInfo, Memory
+from reindex.permissions import acl_of, narrowed
+from reindex.records import ACL_COLUMN, DOCUMENT_SCHEMA, PLAN_SCHEMA, SNAPSHOT_SCHEMA, Action, CollectionInfo, Memory
 from reindex.releases import DOCUMENTS_FILE, PLAN_FILE, SNAPSHOT_FILE, ReleaseFiles, finished_reports
 from reindex.settings import Corpus, Gate
 from reindex.store import check_readers_stay
@@ -27,7 +31,8 @@ _NAMED_DELETIONS = 1000
 _NAMED_IN_WARNING = 5
 
 # Over the tables snapshot, known (one row for each key and ETag of the embedding space), copies (documents that another
-# stands for) and live (the live release's documents), with what to do with a live document that is no longer listed.
+# stands for), live (the live release's documents) and unlisted (who may find those of them that are no longer listed),
+# with what to do with the latter.
 PLAN = """
     select s.key, s.version, s.etag, s.bytes, s.modified,
         case when copies.key is not null then 'reject'
@@ -35,13 +40,18 @@ PLAN = """
         coalesce(known.content, '') as content,
         coalesce(known.chunks, 0) as chunks, coalesce(known.tokens, 0) as tokens,
         coalesce(known.part, '') as part,
-        coalesce(copies.reason, known.reason, '') as reason, coalesce(copies.detail, known.detail, '') as detail
+        coalesce(copies.reason, known.reason, '') as reason, coalesce(copies.detail, known.detail, '') as detail,
+        s.acl
     from snapshot s left join known using (key, etag) left join copies using (key)
     union all
     select live.key, live.version, live.etag, live.bytes, live.modified, '{deleted}' as action,
-        live.content, live.chunks, live.tokens, live.part, '' as reason, '' as detail
-    from live anti join snapshot using (key)
+        live.content, live.chunks, live.tokens, live.part, '' as reason, '' as detail, unlisted.acl
+    from live join unlisted using (key)
 """
+# A release from before there were permissions shows everything to everyone.
+_UNLISTED = "select key, coalesce(acl, ['*']) as acl from live anti join snapshot using (key)"
+_UNLISTED_SCHEMA = pa.schema([DOCUMENT_SCHEMA.field(name) for name in ("key", ACL_COLUMN)])
+
 # A document that came back under another name is no loss: same ETag, same size, a key that is new.
 _DELETIONS = """
     select coalesce(sum(gone.keys), 0)::bigint as deleted,
@@ -55,6 +65,7 @@ _CHANGES = """
     where plan.action in ('embed', 'withdraw')
         or (plan.action = 'reuse' and live.content is distinct from plan.content)
         or (plan.action = 'reject' and live.key is not null)
+        or (plan.action in ('reuse', 'withhold') and live.acl is distinct from plan.acl)
 """
 
 
@@ -98,6 +109,7 @@ def plan_release(
     with Tables() as tables:
         _add_inputs(tables, files, parts, before, rebuild=asked.rebuild)
         tables.define("copies", copies_of("snapshot join known using (key, etag)", corpus.source.duplicates))
+        _add_unlisted(tables, corpus, before)
         deleted, moved, were_live = _count_deletions(tables)
         is_withheld = decide_deletions(deleted - moved, were_live, corpus.gate, asked.max_deleted)
         if is_withheld and "embedding space" in new_settings:
@@ -197,6 +209,28 @@ def _add_inputs(
     tables.add("live", files.store, files.bucket, live_documents, DOCUMENT_SCHEMA)
     # Of what this release has embedded itself there is nothing yet: a rebuild knows nothing.
     parts.add_catalog(tables, "known", release=files.release if rebuild else "")
+
+
+def _add_unlisted(tables: Tables, corpus: Corpus, live: ReleaseFiles | None) -> None:
+    """Say who may find what is no longer listed: whoever might, and, if permissions have changed, by today's rules too.
+
+    What its metadata would say today nobody knows, so that it opens to nobody new.
+    """
+    were = live.corpus() if live else corpus
+    is_as_it_was = (were.permissions, were.source.prefix) == (corpus.permissions, corpus.source.prefix)
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for batch in tables.batches(_UNLISTED, _UNLISTED_SCHEMA):
+            yield batch if is_as_it_was else _narrowed(batch, corpus)
+
+    tables.add_rows("unlisted", rows(), _UNLISTED_SCHEMA)
+
+
+def _narrowed(unlisted: pa.RecordBatch, corpus: Corpus) -> pa.RecordBatch:
+    keys, acls = (unlisted.column(name) for name in _UNLISTED_SCHEMA.names)
+    today = (acl_of(key, "{}", corpus.permissions, corpus.source) for key in keys.to_pylist())
+    both = [narrowed(before, now) for before, now in zip(acls.to_pylist(), today, strict=True)]
+    return pa.RecordBatch.from_arrays([keys, pa.array(both, acls.type)], schema=_UNLISTED_SCHEMA)
 
 
 def _count_deletions(tables: Tables) -> tuple[int, int, int]:

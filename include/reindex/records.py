@@ -13,12 +13,23 @@ from typing import Any
 
 import pyarrow as pa
 
+from reindex.groups import MAX_GROUP_BYTES, MAX_GROUPS
+
 VECTOR_COLUMN = "vector"
 ID_COLUMN = "id"
+ACL_COLUMN = "acl"
 
 
 def _text(max_bytes: int) -> Any:
     return field(metadata={"max_bytes": max_bytes})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextsLimit:
+    """The most texts that a list may hold, and the most UTF-8 bytes of each."""
+
+    count: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +68,16 @@ class StoredPassage(Passage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk(Passage):
-    """A passage as readers find it: with an id, the key of its document, and its vector."""
+    """A passage as readers find it: with an id, the key of its document, and its vector.
+
+    `modified` is when the object was, in whole seconds since 1970, UTC. `acl` names the groups that may find it: `*`
+    alone is everyone, none at all nobody, since it is not known who may.
+    """
 
     id: str = _text(32)
     document: str = _text(1024)
+    modified: int
+    acl: list[str] = field(metadata={"max_texts": TextsLimit(count=MAX_GROUPS, bytes=MAX_GROUP_BYTES)})
     vector: list[float]
 
 
@@ -74,6 +91,11 @@ def text_columns() -> dict[str, int]:
     return {f.name: f.metadata["max_bytes"] for f in dataclasses.fields(Chunk) if "max_bytes" in f.metadata}
 
 
+def texts_columns() -> dict[str, TextsLimit]:
+    """Return the columns of `Chunk` that are lists of texts, with what each may hold."""
+    return {f.name: f.metadata["max_texts"] for f in dataclasses.fields(Chunk) if "max_texts" in f.metadata}
+
+
 def integer_columns() -> list[str]:
     return [f.name for f in dataclasses.fields(Chunk) if f.type == "int"]
 
@@ -83,9 +105,12 @@ def stored_columns() -> list[str]:
     return [f.name for f in dataclasses.fields(Chunk) if f.name != VECTOR_COLUMN]
 
 
+_TEXTS = pa.list_(pa.string())
+
+
 def _schema(record: type[Passage]) -> pa.Schema:
     """Return the Arrow schema of a record: plain types only, the ones that Milvus reads."""
-    arrow = {"str": pa.string(), "int": pa.int64(), "list[float]": pa.list_(pa.float32())}
+    arrow = {"str": pa.string(), "int": pa.int64(), "list[float]": pa.list_(pa.float32()), "list[str]": _TEXTS}
     return pa.schema([pa.field(f.name, arrow[str(f.type)], nullable=False) for f in dataclasses.fields(record)])
 
 
@@ -112,8 +137,11 @@ _OBJECT = [
     ("modified", pa.timestamp("us", tz="UTC")),
 ]
 
-# `metadata` is for whoever reads the snapshot: no later table carries it on.
-SNAPSHOT_SCHEMA = pa.schema([*_OBJECT, ("metadata", pa.string())])
+# Who may find the documents of an object, as `Chunk.acl` says it.
+_ACL = (ACL_COLUMN, _TEXTS)
+
+# `metadata` is for whoever reads the snapshot: no later table carries it on. It is null where it could not be asked.
+SNAPSHOT_SCHEMA = pa.schema([*_OBJECT, ("metadata", pa.string()), _ACL])
 
 # What is known of a document once it has been read: its content, and the part that holds its passages or why none does.
 _FINDING = [
@@ -125,10 +153,10 @@ _FINDING = [
     ("detail", pa.string()),
 ]
 
-PLAN_SCHEMA = pa.schema([*_OBJECT, ("action", pa.string()), *_FINDING])
+PLAN_SCHEMA = pa.schema([*_OBJECT, ("action", pa.string()), *_FINDING, _ACL])
 
 # The documents that a release indexes; `action` says how it came by them: embed, reuse or withhold.
-DOCUMENT_SCHEMA = pa.schema([*_OBJECT, ("action", pa.string()), *_FINDING[:4]])
+DOCUMENT_SCHEMA = pa.schema([*_OBJECT, ("action", pa.string()), *_FINDING[:4], _ACL])
 
 # A member that was rejected alone, as an attachment, has a row of its own; its object counts as indexed all the same.
 REJECT_SCHEMA = pa.schema(
@@ -277,7 +305,7 @@ class Reading:
 class StoredObject:
     """One object of the source bucket; `version` is empty where the bucket keeps none.
 
-    `metadata` is a JSON object: of the user metadata, what the corpus asks for.
+    `metadata` is a JSON object: of the user metadata, what the corpus asks for; None if the object could not be asked.
     """
 
     key: str
@@ -285,7 +313,7 @@ class StoredObject:
     etag: str
     bytes: int
     modified: datetime
-    metadata: str = "{}"
+    metadata: str | None = "{}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,6 +181,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "as_of": snapshot.get("as_of"),
         "listing": snapshot.get("listing"),
         "erased": snapshot.get("erased"),
+        "hidden": snapshot.get("hidden"),
         "outcome": plan.get("outcome"),
         "live": plan.get("live"),
         "listed": snapshot.get("documents"),

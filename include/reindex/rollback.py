@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from reindex.erasures import expected_rows
-from reindex.errors import AlreadyLive, NothingToGoBackTo, NotVerified, ReleaseDropped, UnknownRelease
+from reindex.errors import (
+    AlreadyLive,
+    NothingToGoBackTo,
+    NotVerified,
+    ReleaseDropped,
+    SettingsError,
+    UnknownRelease,
+)
 from reindex.index_types import INDEX_TYPES
 from reindex.naming import alias_name, collection_name, collection_release, rollback_key
 from reindex.recall import POOR_RECALL, Recall, check_recall, wilson_lower_bound
@@ -109,12 +117,22 @@ def roll_back(connect: Connect, files: ReleaseFiles, *, by: str) -> dict[str, An
         before = reconcile_live(store, files, by=by)
         target = measured_collection(store, files)
         checked = check_again(store, files)
+        note = "; ".join(filter(None, (checked["note"], _permissions_of_then(files, before))))
         pointer = move_alias(connect, store, files, target, before=before, by=by)
     facts = {"alias": alias_name(files.corpus_name), "collection": target.name, "by": by, "replaced": pointer.replaced}
     if files.report("promote") is None:
         # A green release: from now on it is one that has been live.
         files.write_report("promote", started_at, facts)
-    return {"release": files.release, **facts, "since": pointer.since, **checked}
+    return {"release": files.release, **facts, "since": pointer.since, **checked, "note": note}
+
+
+def _permissions_of_then(files: ReleaseFiles, before: Live) -> str:
+    """Say where other people may find the documents than may now: permissions go back as texts do."""
+    # What is live need not be a release that can still be read: that stops no way back.
+    with suppress(UnknownRelease, SettingsError):
+        if before.release and files.of(before.release).corpus().permissions != files.corpus().permissions:
+            return "the corpus had other permissions then, and they hold again until it has been run once more"
+    return ""
 
 
 def finish_rollback(files: ReleaseFiles, rollback: str, facts: dict[str, Any]) -> None:

@@ -5,16 +5,17 @@ Only this module reads files and environment variables for the library; everythi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from croniter import croniter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reindex.errors import SettingsError, UnknownCorpus
+from reindex.groups import MAX_GROUPS, check_group
 from reindex.index_types import INDEX_TYPES
 from reindex.naming import check_corpus_name, limits_fingerprint
 
@@ -48,6 +49,10 @@ class Source(_Section):
     approximate_as_of: bool = False
     duplicates: Literal["each", "first"] = "each"
 
+    def name_of(self, key: str) -> str:
+        """Return an object's key after the prefix, which patterns and rules of permissions are matched against."""
+        return key.removeprefix(self.prefix).lstrip("/")
+
 
 class Parsing(_Section):
     """What is read beside plain documents: text in pictures, files in archives, the records of a file one by one."""
@@ -77,22 +82,44 @@ class Limits(_Section):
         return limits_fingerprint(self.model_dump())
 
 
-class PermissionRule(_Section):
-    """Who may find the documents under a prefix of the key: these groups; with none of them named, everyone."""
+def _rule_prefix(prefix: str) -> str:
+    if prefix.startswith("/"):
+        raise ValueError("is matched against the key after source.prefix, which never begins with a slash")
+    return prefix
 
-    prefix: str
-    groups: tuple[str, ...]
+
+class PermissionRule(_Section):
+    """Who may find the documents under a prefix: these groups; with none of them named, everyone.
+
+    The prefix is matched against the key after `source.prefix`, as patterns are, letter by letter: `hr/` is a folder,
+    `hr` would be `hr-public/` too, and the empty one is everything.
+    """
+
+    prefix: Annotated[str, AfterValidator(_rule_prefix)]
+    groups: tuple[Annotated[str, AfterValidator(check_group)], ...] = Field(max_length=MAX_GROUPS)
 
 
 class Permissions(_Section):
     """Who may find which document: the first rule that matches decides, or the object's own metadata.
 
-    `metadata` names the user metadata that lists groups, with commas between them; it comes before the rules. What
-    neither says is unknown, and a document of unknown permissions is found by nobody.
+    `metadata` names the user metadata that lists groups, with commas between them, or says `*` for everyone; it comes
+    before the rules. What neither says is unknown, and a document of unknown permissions is found by nobody.
     """
 
     rules: tuple[PermissionRule, ...] = ()
-    metadata: str | None = None
+    metadata: str | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Permissions:
+        if not self.rules and self.metadata is None:
+            raise ValueError("needs rules, metadata or both: as it is, nobody would find anything")
+        for place, rule in enumerate(self.rules):
+            wider = next((other for other in self.rules[:place] if rule.prefix.startswith(other.prefix)), None)
+            if wider:
+                raise ValueError(
+                    f"the rule for {rule.prefix!r} never decides: the one for {wider.prefix!r} comes before"
+                )
+        return self
 
 
 class Chunks(_Section):
@@ -305,10 +332,18 @@ def _first_problem(error: ValidationError, where: str) -> SettingsError:
 def _keys_beside(path: list[str]) -> list[str]:
     section: type[BaseModel] = Corpus
     for step in path[:-1]:
-        inner = section.model_fields[step].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            section = inner
+        # A number is a place in a list, whose sections are those of the list's own step.
+        if step in section.model_fields:
+            section = next(_sections_in(section.model_fields[step].annotation), section)
     return list(section.model_fields)
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that an annotation speaks of: itself, or in a list, or one that may be left out."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections_in(inner)
 
 
 def _needed(environment: Mapping[str, str], variable: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -14,8 +15,9 @@ from typing import Any
 import pathspec
 import pyarrow as pa
 
-from reindex.errors import FutureMoment, InvalidMoment, NothingToIndex, PastUnknown
-from reindex.records import SNAPSHOT_SCHEMA, StoredObject
+from reindex.errors import AccessRefused, FutureMoment, InvalidMoment, NothingToIndex, PastUnknown
+from reindex.permissions import acl_of
+from reindex.records import ACL_COLUMN, SNAPSHOT_SCHEMA, StoredObject
 from reindex.releases import SNAPSHOT_FILE, ReleaseFiles
 from reindex.settings import Corpus, Source
 from reindex.storage import ObjectStore
@@ -95,7 +97,7 @@ def select_objects(objects: Iterable[StoredObject], source: Source) -> Iterator[
     included = pathspec.GitIgnoreSpec.from_lines(source.include)
     excluded = pathspec.GitIgnoreSpec.from_lines(source.exclude)
     for found in objects:
-        name = found.key.removeprefix(source.prefix).lstrip("/")
+        name = source.name_of(found.key)
         is_folder_marker = found.key.endswith("/")
         if not is_folder_marker and included.match_file(name) and not excluded.match_file(name):
             yield found
@@ -103,7 +105,7 @@ def select_objects(objects: Iterable[StoredObject], source: Source) -> Iterator[
 
 def _freeze(files: ReleaseFiles, corpus: Corpus, as_of: datetime, listing: Listing) -> dict[str, Any]:
     source, store = corpus.source, files.store
-    totals = {"documents": 0, "bytes": 0, "erased": 0}
+    totals = {"documents": 0, "bytes": 0, "erased": 0, "hidden": 0}
     erased = erased_keys(store, files.bucket, corpus.name)
     listed = select_objects(_listed(store, source, as_of, listing), source)
     objects = _without_erased(listed, erased, totals)
@@ -111,8 +113,8 @@ def _freeze(files: ReleaseFiles, corpus: Corpus, as_of: datetime, listing: Listi
     if first is None:
         raise NothingToIndex(source.bucket, source.prefix, "" if listing is Listing.PRESENT else _iso(as_of))
     files.freeze_corpus(corpus)
-    rows = _with_metadata(_blocks(chain([first], objects)), store, source)
-    files.write_table(SNAPSHOT_FILE, SNAPSHOT_SCHEMA, _counted(rows, totals))
+    rows = _with_metadata(_blocks(chain([first], objects)), store, corpus)
+    files.write_table(SNAPSHOT_FILE, SNAPSHOT_SCHEMA, _counted(rows, corpus, totals))
     if erased_keys(store, files.bucket, corpus.name) != erased:
         # A document was erased while the bucket was listed.
         return _freeze(files, corpus, as_of, listing)
@@ -144,15 +146,23 @@ def _blocks(objects: Iterator[StoredObject]) -> Iterator[list[StoredObject]]:
 
 
 def _with_metadata(
-    blocks: Iterator[list[StoredObject]], store: ObjectStore, source: Source
+    blocks: Iterator[list[StoredObject]], store: ObjectStore, corpus: Corpus
 ) -> Iterator[list[StoredObject]]:
-    if not source.metadata:
+    source, permissions = corpus.source, corpus.permissions
+    of_permissions = (permissions.metadata,) if permissions and permissions.metadata else ()
+    names = (*source.metadata, *of_permissions)
+    if not names:
         yield from blocks
         return
 
     def read(found: StoredObject) -> StoredObject:
-        kept = store.metadata(source.bucket, found.key, version=found.version, etag=found.etag)
-        asked = {name: kept[name.lower()] for name in source.metadata if name.lower() in kept}
+        kept = None
+        # An object that is locked, or gone since it was listed, stops no others.
+        with suppress(AccessRefused):
+            kept = store.metadata(source.bucket, found.key, version=found.version, etag=found.etag)
+        if kept is None:
+            return replace(found, metadata=None)
+        asked = {name: kept[name.lower()] for name in names if name.lower() in kept}
         return replace(found, metadata=json.dumps(asked, sort_keys=True))
 
     with ThreadPoolExecutor(_METADATA_THREADS) as pool:
@@ -160,12 +170,16 @@ def _with_metadata(
             yield list(pool.map(read, block))
 
 
-def _counted(blocks: Iterator[list[StoredObject]], totals: dict[str, int]) -> Iterator[pa.RecordBatch]:
+def _counted(blocks: Iterator[list[StoredObject]], corpus: Corpus, totals: dict[str, int]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the snapshot; `hidden` counts those of unknown permissions."""
+    facts = [name for name in SNAPSHOT_SCHEMA.names if name != ACL_COLUMN]
     for block in blocks:
+        acls = [acl_of(found.key, found.metadata, corpus.permissions, corpus.source) for found in block]
         totals["documents"] += len(block)
         totals["bytes"] += sum(found.bytes for found in block)
-        columns = {name: [getattr(found, name) for found in block] for name in SNAPSHOT_SCHEMA.names}
-        yield pa.RecordBatch.from_pydict(columns, schema=SNAPSHOT_SCHEMA)
+        totals["hidden"] += sum(not acl for acl in acls)
+        columns = {name: [getattr(found, name) for found in block] for name in facts}
+        yield pa.RecordBatch.from_pydict({**columns, ACL_COLUMN: acls}, schema=SNAPSHOT_SCHEMA)
 
 
 def _iso(moment: datetime) -> str:

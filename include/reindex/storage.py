@@ -166,14 +166,14 @@ class ObjectStore:
                     return None
                 raise
 
-    def metadata(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> dict[str, str]:
-        """Return an object's user metadata by lower-case name; none if it is not there in that version or ETag."""
+    def metadata(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> dict[str, str] | None:
+        """Return an object's user metadata by lower-case name, or None if it is not there in that version or ETag."""
         with self._translated(bucket):
             try:
                 return dict(self._client.head_object(Bucket=bucket, Key=key, **_pin(version, etag))["Metadata"])
             except ClientError as error:
                 if _code(error) in _ABSENT:
-                    return {}
+                    return None
                 raise
 
     def count_versions(self, bucket: str, key: str) -> int:

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.errors import CollectionIsLive, InvalidQuery, NotLive, SchemaMismatch
+from reindex.groups import may_find
 from reindex.records import (
+    ACL_COLUMN,
     ID_COLUMN,
     VECTOR_COLUMN,
     CollectionInfo,
@@ -23,6 +25,7 @@ from reindex.records import (
     LoadState,
     Memory,
     chunk_schema,
+    stored_columns,
 )
 from reindex.settings import Index
 
@@ -46,6 +49,9 @@ class VectorStore(Protocol):
 
     def describe(self, name: str) -> CollectionInfo | None:
         """Return what a collection or an alias stands for, or None."""
+
+    def columns(self, name: str) -> list[str]:
+        """Return the columns of a collection or an alias: one from an earlier version has fewer."""
 
     def resolve_alias(self, alias: str) -> str | None:
         """Return the collection that an alias names, or None."""
@@ -97,8 +103,13 @@ class VectorStore(Protocol):
         params: dict[str, int],
         columns: Sequence[str] = (),
         expression: str = "",
+        groups: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
-        """Return up to k hits for each vector, best first; raise InvalidQuery for an unreadable filter."""
+        """Return up to k hits for each vector, best first; raise InvalidQuery for an unreadable filter.
+
+        `groups` are the reader's: only what one of them, or everyone, may find is found, whatever the filter says.
+        None: nothing is hidden.
+        """
 
 
 def check_readers_stay(live: CollectionInfo | None, dimension: int, metric: str) -> None:
@@ -109,6 +120,12 @@ def check_readers_stay(live: CollectionInfo | None, dimension: int, metric: str)
         raise SchemaMismatch(live.name, "dimension", str(live.dimension), str(dimension))
     if live.metric != metric:
         raise SchemaMismatch(live.name, "metric", live.metric or "none", metric)
+
+
+def readable_columns(store: VectorStore, name: str) -> list[str]:
+    """Return the columns of chunks that a search of this collection can give back."""
+    held = set(store.columns(name))
+    return [column for column in stored_columns() if column in held]
 
 
 def drop_green(store: VectorStore, collection: str) -> None:
@@ -192,6 +209,9 @@ class ExactStore:
         found = self.held.get(self.names.get(name, name))
         return found.info if found else None
 
+    def columns(self, name: str) -> list[str]:
+        return list(self._rows(name).column_names)
+
     def resolve_alias(self, alias: str) -> str | None:
         return self.names.get(alias)
 
@@ -274,12 +294,15 @@ class ExactStore:
         params: dict[str, int],  # noqa: ARG002 - nothing to tune in an exact search
         columns: Sequence[str] = (),
         expression: str = "",
+        groups: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         import numpy as np
 
         if expression:
             raise InvalidQuery("the exact store reads no filter expressions")
-        rows = self._rows(name)
+        rows = self._rows(name) if groups is None else _for_readers(self._rows(name), groups)
+        if not rows.num_rows:
+            return [[] for _ in vectors]
         metric = self.held[self.names.get(name, name)].info.metric
         found = exact_search(
             vector_matrix(rows),
@@ -311,6 +334,12 @@ def vector_matrix(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 def _is_one_of(rows: pa.Table, column: str, values: Sequence[str]) -> pa.ChunkedArray:
     return pc.is_in(rows.column(column), pa.array(values, pa.string()))
+
+
+def _for_readers(rows: pa.Table, groups: Sequence[str]) -> pa.Table:
+    if ACL_COLUMN not in rows.column_names:
+        raise InvalidQuery(f"there is no column {ACL_COLUMN}")
+    return rows.filter(pa.array([may_find(acl, groups) for acl in rows.column(ACL_COLUMN).to_pylist()], pa.bool_()))
 
 
 def _hit(row: dict[str, Any], score: float, columns: Sequence[str]) -> Hit:
