@@ -332,7 +332,7 @@ def test_parts_wait_for_a_run_that_may_reuse_them(nights: LiveNights) -> None:
 def test_what_is_buried_is_not_even_read(nights: LiveNights) -> None:
     files = begun(nights, with_secret(), done=1)
     bury(nights.store, STATE_BUCKET, "docs", KEY, reason="r", by="b")
-    work = begin_embedding(files, nights.parts(files), rebuild=False)
+    work = begin_embedding(files, nights.parts(files), rebuild=False, firsts=True)
     assert [key for block in work.pending for key in block.column("key").to_pylist()] == ["docs/a.md"]
 
 

@@ -52,6 +52,16 @@ def test_a_first_night_embeds_everything(nights: Nights) -> None:
     assert set(nights.texts()) == {"000.md", "001.md", "002.md"}
 
 
+def test_chunks_that_the_model_would_cut_are_counted(nights: Nights) -> None:
+    assert nights.run(documents(2))["truncated"] == 0
+    nights.put(documents(3))
+    files = nights.begin()
+    nights.plan(files)
+    nights.model = replace(nights.model, window=8)
+    report = nights.embed(files)
+    assert report["truncated"] == report["chunks_embedded"] > 0
+
+
 def test_a_night_without_a_change_ends_with_the_plan(nights: Nights) -> None:
     nights.run(documents(3))
     report = nights.run()

@@ -165,6 +165,7 @@ def finish_embedding(
     return {
         **report,
         "bytes": round(sum(row["part_bytes"] for row in outcomes)),
+        "truncated": sum(row["truncated"] for row in outcomes),
         "tokens_a_second": round(tokens / seconds, 1) if seconds else 0,
         "embedding_seconds": round(sum(row["writer_seconds"] for row in outcomes), 3),
     }

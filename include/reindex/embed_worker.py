@@ -87,6 +87,8 @@ OUTCOME_SCHEMA = pa.schema(
         ("is_held", pa.bool_()),
         ("writer_seconds", pa.float64()),
         ("part_bytes", pa.int64()),
+        # Chunks of which the model would not have read the end.
+        ("truncated", pa.int64()),
     ]
 )
 
@@ -153,8 +155,15 @@ class PartWriter:
         findings = _findings(rows, name, vectors, self._task.corpus.limits.fingerprint())
         size = self._write(name, read, vectors, [row for row in findings if is_lasting(row)])
         seconds = (time.monotonic() - started) / len(rows)
+        window = self._task.model.window
         outcomes = [
-            {**finding, "is_held": row["is_held"], "writer_seconds": seconds, "part_bytes": size / len(rows)}
+            {
+                **finding,
+                "is_held": row["is_held"],
+                "writer_seconds": seconds,
+                "part_bytes": size / len(rows),
+                "truncated": sum(tokens > window for tokens in row["tokens"]),
+            }
             for row, finding in zip(rows, findings, strict=True)
         ]
         return pa.Table.from_pylist(outcomes, schema=OUTCOME_SCHEMA)
