@@ -19,8 +19,8 @@ LAYERS = [
     {"releases", "tables", "tombstones"},
     {"parts", "copies", "erasures", "traces"},
     {"parse", "importers", "milvus", "switch", "sweep"},
-    {"chunk", "sandbox"},
-    {"reading"},
+    {"chunk", "nursery"},
+    {"reading", "sandbox"},
     {"embedders"},
     {"embed_worker"},
     {

@@ -7,11 +7,9 @@ would run the `__main__` of a Ray worker in each child; a fork of the worker its
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,26 +18,21 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
-from multiprocessing.reduction import recv_handle, send_handle
-from pathlib import Path
+from multiprocessing.reduction import send_handle
 from typing import Any
 
 from reindex.errors import SandboxFailed
+from reindex.nursery import DETAIL_CHARACTERS, NO_MEMORY, Work
 from reindex.parse import Rejected
 from reindex.records import RejectReason
 from reindex.settings import Limits
 
-# Reads a document by its key and bytes; what it returns is written as JSON: nothing of a child's is ever unpickled.
-Work = Callable[[str, bytes], Any]
 MEGABYTE = 2**20
-# What a child exits with when Python has no memory left; Rust and C++ say it on stderr, and abort.
-_NO_MEMORY = 77
+# As Rust and C++ say it before they abort.
 _NO_MEMORY_SAID = (b"memory allocation of", b"bad_alloc", b"out of memory")
-# A child that needed more for a document goes, because what it has taken it may not give back.
-_KEPT_SHARE = 0.25
 _NEARLY_ALL = 0.9
-_LOG_BYTES, _DETAIL_CHARACTERS = 4096, 200
-_PR_SET_PDEATHSIG = 1
+_LOG_BYTES = 4096
+_GRACE_SECONDS = 5.0
 # Many sandboxes share a machine, and a nursery must have no threads when it forks.
 _THREADS = {
     "RAYON_NUM_THREADS": "1",
@@ -100,7 +93,7 @@ class Sandbox:
         said = self._nursery.last_words() if self._nursery else b""
         allowed = self._limits.memory_megabytes
         is_full = peak_bytes >= allowed * MEGABYTE * _NEARLY_ALL or any(words in said for words in _NO_MEMORY_SAID)
-        if status == _NO_MEMORY or is_full:
+        if status == NO_MEMORY or is_full:
             return Rejected(RejectReason.TOO_MUCH_MEMORY, f"over {allowed:,} MB; limits.memory_megabytes")
         if status == -signal.SIGKILL:
             detail = f"the system ended it at {peak_bytes / MEGABYTE:,.0f} MB (signal 9)"
@@ -139,7 +132,7 @@ class _Nursery:
         self._control, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "reindex.sandbox", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "reindex.nursery", str(theirs.fileno())],
                 env={**os.environ, **_THREADS, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -188,8 +181,11 @@ class _Nursery:
 
 def _end(process: subprocess.Popen[bytes], control: Connection, log: int) -> None:
     control.close()
-    process.kill()
-    process.wait()
+    try:
+        process.wait(timeout=_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
     os.close(log)
 
 
@@ -225,76 +221,4 @@ def _too_slow(limits: Limits) -> Rejected:
 
 def _last_line(said: bytes) -> str:
     lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
-    return " ".join(lines[-1].split())[:_DETAIL_CHARACTERS] if lines else ""
-
-
-def _nurse(control: Connection) -> None:
-    """Fork a child when told nothing, say how a child ended when told which; return when the worker is gone."""
-    make_work, memory_bytes = control.recv()
-    work = make_work()
-    control.send(None)
-    while True:
-        dead = control.recv()
-        if dead is not None:
-            _, status, used = os.wait4(dead, 0)
-            control.send((status, used.ru_maxrss * 1024))
-            continue
-        handle = recv_handle(control)
-        nursery = os.getpid()
-        pid = os.fork()
-        if not pid:
-            control.close()
-            _live(Connection(handle), work, nursery, memory_bytes)
-        os.close(handle)
-        control.send(pid)
-
-
-def _live(connection: Connection, work: Work, nursery: int, memory_bytes: int) -> None:
-    """Be a child: answer until the nursery or the memory is at its end."""
-    status = 1
-    try:
-        _confine(nursery, memory_bytes)
-        at_birth = _peak_bytes()
-        while _peak_bytes() - at_birth < memory_bytes * _KEPT_SHARE:
-            key, data = connection.recv(), connection.recv_bytes()
-            connection.send_bytes(_answer(work, key, data))
-            del data
-        status = 0
-    except MemoryError:
-        status = _NO_MEMORY
-    finally:
-        # Past every handler that a library has registered.
-        os._exit(status)
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _confine(nursery: int, memory_bytes: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != nursery:
-        os._exit(0)
-    # Not the address space: libraries reserve far more of it than they use.
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Where the machine's memory ends all the same, this is what should go.
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _answer(work: Work, key: str, data: bytes) -> bytes:
-    try:
-        return json.dumps({"result": work(key, data)}).encode()
-    except MemoryError:
-        raise
-    except Rejected as rejected:
-        return json.dumps({"reason": rejected.reason, "detail": rejected.detail}).encode()
-    except BaseException as error:  # noqa: BLE001 - a panic of a Rust library is no Exception
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_DETAIL_CHARACTERS]
-        return json.dumps({"reason": RejectReason.CRASHED, "detail": detail}).encode()
-
-
-if __name__ == "__main__":
-    with suppress(EOFError):
-        _nurse(Connection(int(sys.argv[1])))
+    return " ".join(lines[-1].split())[:DETAIL_CHARACTERS] if lines else ""
