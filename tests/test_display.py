@@ -48,3 +48,11 @@ def test_the_report_of_a_run_sets_the_forecast_beside_what_it_came_to(capsys: py
     files.write_json("verify.json", {"rows": 80, "seconds": 10.0, "recall": recall})
     print_report(release_report(files))
     assert "\nforecast    71 s, took 67 s (+7 %); 100 chunks to embed, were 80\n" in capsys.readouterr().out
+
+
+def test_documents_that_nobody_may_find_are_counted_in_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    files = release_files()
+    files.write_report("snapshot", 0, {"documents": 10, "hidden": 3})
+    files.write_report("plan", 0, {"documents": 10, "outcome": "unchanged", "live": "an earlier one"})
+    print_report(release_report(files))
+    assert "\nhidden      3 documents of unknown permissions: nobody finds them\n" in capsys.readouterr().out
