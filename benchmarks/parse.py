@@ -45,7 +45,8 @@ def timed(read: Callable[[Path], dict[str, Any]], files: list[Path]) -> dict[str
 
 
 def read_here(file: Path) -> dict[str, Any]:
-    from reindex.parse import Rejected, read_object
+    from reindex.parse import read_object
+    from reindex.parsers import Rejected
     from reindex.settings import Limits, Parsing
 
     kind = file.suffix.lower()

@@ -18,6 +18,7 @@ LAYERS = [
     {"storage", "store", "recall", "forecast"},
     {"releases", "tables", "tombstones"},
     {"parts", "copies", "erasures", "traces"},
+    {"parsers"},
     {"parse", "importers", "milvus", "switch", "sweep"},
     {"chunk", "nursery"},
     {"reading", "sandbox"},
@@ -66,7 +67,7 @@ def sources() -> list[Path]:
 
 
 def test_every_module_has_its_layer() -> None:
-    modules = {path.stem for path in LIBRARY.iterdir() if path.suffix == ".py" or path.name == "stack"}
+    modules = {path.stem for path in LIBRARY.iterdir() if path.suffix == ".py" or path.name in {"parsers", "stack"}}
     assert modules - {"__init__"} == set(LAYER_OF)
 
 
@@ -75,6 +76,12 @@ def test_a_module_imports_only_from_layers_below_it(file: Path) -> None:
     inner = {name.split(".")[1] for name in imports(file) if name.startswith("reindex.")}
     own = LAYER_OF.get(file.stem, -1)
     assert {name for name in inner if LAYER_OF[name] >= own} == set()
+
+
+@pytest.mark.parametrize("file", sorted((LIBRARY / "parsers").glob("*.py")), ids=lambda file: file.stem)
+def test_a_parser_imports_from_no_layer_above_the_parsers(file: Path) -> None:
+    inner = {name.split(".")[1] for name in imports(file) if name.startswith("reindex.")}
+    assert {name for name in inner if LAYER_OF[name] > LAYER_OF["parsers"]} == set()
 
 
 @pytest.mark.parametrize("package", ONE_HOME)

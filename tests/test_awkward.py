@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from reindex.embed_worker import PENDING_SCHEMA, EmbedTask, content_beginnings, prepare_documents
-from reindex.parse import Rejected
+from reindex.parsers import Rejected
 from reindex.reading import Reader
 from reindex.records import RejectReason
 from reindex.sandbox import MEGABYTE, Sandbox
@@ -124,16 +124,16 @@ def not_utf8() -> bytes:
 AWKWARD: dict[str, tuple[Callable[[], bytes], RejectReason | None]] = {
     "long.pdf": (long_pdf, None),
     "endless.pdf": (endless_pdf, None),
-    "encrypted.pdf": (encrypted_pdf, None),
-    "bomb.docx": (bomb, None),
+    "encrypted.pdf": (encrypted_pdf, RejectReason.ENCRYPTED),
+    "bomb.docx": (bomb, RejectReason.TOO_DENSE),
     "boundless.xlsx": (boundless_xlsx, None),
     "deep.html": (deep_html, None),
     "long.txt": (long_text, None),
     "one_word.txt": (one_word, None),
     "not_utf8.txt": (not_utf8, None),
     "empty.txt": (bytes, RejectReason.EMPTY),
-    "empty.pdf": (bytes, RejectReason.BROKEN),
-    "zeros.docx": (partial(bytes, 1_000), RejectReason.BROKEN),
+    "empty.pdf": (bytes, RejectReason.EMPTY),
+    "zeros.docx": (partial(bytes, 1_000), RejectReason.UNSUPPORTED),
 }
 
 
@@ -147,7 +147,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 def peaks(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the most megabytes that each child has held, once it is dead."""
-    sandbox.run("good.txt", SAMPLES[".txt"])
+    sandbox.run("good.txt", SAMPLES["text"].data)
     nursery = sandbox._nursery
     assert nursery
     found: list[float] = []
@@ -190,7 +190,7 @@ def test_an_awkward_document_costs_only_itself_and_no_more_memory_than_it_may(
     make, reason = AWKWARD[key]
     found = outcome(sandbox, key, make())
     held = living_peak(sandbox)
-    assert is_good(sandbox.run("good.txt", SAMPLES[".txt"]))
+    assert is_good(sandbox.run("good.txt", SAMPLES["text"].data))
     if isinstance(found, Rejected):
         assert found.detail
         assert "\n" not in found.detail
@@ -216,7 +216,7 @@ def test_what_is_no_utf_8_is_read_as_far_as_it_goes(sandbox: Sandbox) -> None:
     "name", ["two\nlines", "emoji 🧭", "a" * 1_000, "../up", "nul\x00byte", "half \udcff a letter"]
 )
 def test_a_document_is_read_whatever_its_name(sandbox: Sandbox, name: str) -> None:
-    assert is_good(sandbox.run(f"{name}.txt", SAMPLES[".txt"]))
+    assert is_good(sandbox.run(f"{name}.txt", SAMPLES["text"].data))
 
 
 class CountingStore(MemoryObjectStore):
@@ -254,7 +254,7 @@ def prepared(store: MemoryObjectStore, documents: dict[str, bytes], **limits: in
 
 def test_an_object_that_is_too_large_is_not_even_fetched() -> None:
     store = CountingStore()
-    found = prepared(store, {"large.txt": bytes(MEGABYTE + 1), "good.txt": SAMPLES[".txt"]}, megabytes=1)
+    found = prepared(store, {"large.txt": bytes(MEGABYTE + 1), "good.txt": SAMPLES["text"].data}, megabytes=1)
     assert store.fetched == ["good.txt"]
     assert (found["large.txt"]["reason"], found["large.txt"]["detail"]) == (
         RejectReason.TOO_LARGE,
@@ -272,7 +272,7 @@ def test_of_large_objects_a_worker_fetches_no_more_than_it_can_hold() -> None:
 
 
 def test_a_worker_says_how_long_reading_took_and_reads_on_after_a_crash() -> None:
-    documents = {"good.txt": SAMPLES[".txt"], "bad.pdf": b"%PDF-", "better.md": SAMPLES[".md"]}
+    documents = {"good.txt": SAMPLES["text"].data, "bad.pdf": b"%PDF-", "better.md": SAMPLES["markdown"].data}
     found = prepared(MemoryObjectStore(), documents)
     assert [found[key]["reason"] for key in documents] == ["", RejectReason.BROKEN, ""]
     assert all(row["seconds"] > 0 for row in found.values())

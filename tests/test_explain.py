@@ -4,7 +4,9 @@ import pytest
 
 from reindex.errors import NotLive, UnknownPassage
 from reindex.explain import explain_passage
+from reindex.parse import read_object
 from reindex.releases import LivePointer, write_live
+from reindex.settings import Limits, Parsing
 from tests.fakes import STATE_BUCKET
 from tests.nights import MODEL, in_process
 from tests.test_erase import LiveNights
@@ -27,7 +29,8 @@ def test_a_hit_is_followed_back_to_its_document_and_its_release(nights: LiveNigh
     write_live(nights.store, STATE_BUCKET, "docs", pointer, etag=None)
     row = next(row for row in nights.vectors.held[collection].rows.to_pylist() if row["position"] == 1)
     found = explain_passage(nights.vectors, files, row["id"])
-    assert found["text"] == document("a")[found["start"] : found["end"]] == row["text"]
+    (parsed,) = read_object("a.md", document("a").encode(), Parsing(), Limits()).documents
+    assert found["text"] == parsed.laid_out()[0][found["start"] : found["end"]] == row["text"]
     assert (found["document"], found["section"], found["page"]) == ("docs/a.md", row["section"], 0)
     assert found["object"]["etag"] == nights.store.etag("sources", "docs/a.md")
     assert (found["object"]["version"], found["object"]["modified"][:10]) == ("", "2026-01-02")

@@ -22,7 +22,7 @@ from reindex.settings import Index, airflow_connection
 from reindex.stack.state import load_state
 from reindex.stack.supervisor import connected
 from tests.conftest import REINDEX, LiveStack
-from tests.samples import SAMPLES, pdf
+from tests.samples import pdf, readable_samples
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
@@ -81,8 +81,8 @@ def docs(stack: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """Return the report of a first release of the corpus `docs`, which holds one document that cannot be parsed."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "formats").mkdir()
-    for suffix, data in SAMPLES.items():
-        (folder / "formats" / f"a{suffix}").write_bytes(data)
+    for name, data in readable_samples():
+        (folder / "formats" / name).write_bytes(data)
     (folder / "broken.pdf").write_bytes(b"%PDF-1.4 and then nothing")
     (folder / "manual.pdf").write_bytes(pdf("how to start the engine", "how to stop the engine safely"))
     put_documents(stack, folder, "docs")
@@ -91,7 +91,7 @@ def docs(stack: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def test_a_release_accounts_for_every_document_and_is_verified(docs: dict[str, Any]) -> None:
-    assert docs["listed"] == 24 + len(SAMPLES) + 2 == docs["indexed"] + docs["rejected"]
+    assert docs["listed"] == 24 + len(readable_samples()) + 2 == docs["indexed"] + docs["rejected"]
     assert docs["recall"]["bound"] >= 0.95
     assert docs["promoted"]
     assert list(docs["seconds"]) == [

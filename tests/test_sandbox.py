@@ -20,7 +20,7 @@ import pytest
 
 from reindex.errors import SandboxFailed
 from reindex.nursery import Work
-from reindex.parse import Rejected
+from reindex.parsers import Rejected
 from reindex.records import RejectReason
 from reindex.sandbox import MEGABYTE, Sandbox
 from reindex.settings import PROJECT, Limits

@@ -305,7 +305,7 @@ def test_copies_that_go_are_forgiven_only_as_often_as_copies_come(nights: Nights
 
 def test_nothing_indexed_is_an_error(nights: Nights) -> None:
     with pytest.raises(NoDocumentIndexed, match=r"all 1 documents were rejected, the first because: docs/a\.pdf"):
-        nights.run({"a.pdf": b"nothing"})
+        nights.run({"a.pdf": b"%PDF-1.4 and then nothing"})
 
 
 def test_many_deletions_are_withheld_and_additions_go_on(nights: Nights) -> None:

@@ -25,7 +25,8 @@ from reindex.chunk import embedded_text
 from reindex.embedders import Model, Precision, load_embedder
 from reindex.errors import AccessRefused, FileMissing, ServiceUnavailable
 from reindex.naming import content_hash
-from reindex.parse import Rejected, suffix_of
+from reindex.parse import suffix_of
+from reindex.parsers import Rejected
 from reindex.parts import EmbeddingStore
 from reindex.reading import Reader
 from reindex.records import (

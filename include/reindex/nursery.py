@@ -18,7 +18,7 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
-from reindex.parse import Rejected
+from reindex.parsers import Rejected
 from reindex.records import RejectReason
 
 # Reads a document by its key and bytes; what it returns is written as JSON: nothing of a child's is ever unpickled.

@@ -23,7 +23,7 @@ from typing import Any
 
 from reindex.errors import SandboxFailed
 from reindex.nursery import DETAIL_CHARACTERS, NO_MEMORY, Work
-from reindex.parse import Rejected
+from reindex.parsers import Rejected
 from reindex.records import RejectReason
 from reindex.settings import Limits
 
