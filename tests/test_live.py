@@ -112,7 +112,7 @@ def test_a_search_through_the_alias_finds_the_document_that_says_it(stack: LiveS
     assert all("volcanoes" in hit["text"] for hit in hits)
     assert hits[0].keys() >= {"document", "section", "page", "score", "text", "id"}
     filtered = stack.answer("search", "docs", "stop the engine safely", "--filter", 'document like "docs/manual%"')
-    assert [(hit["document"], hit["page"]) for hit in filtered] == [("docs/manual.pdf", 2), ("docs/manual.pdf", 1)]
+    assert [(hit["document"], hit["page"], hit["language"]) for hit in filtered] == [("docs/manual.pdf", 1, "eng")]
 
 
 def test_the_rows_of_the_collection_are_those_of_the_ledger(stack: LiveStack, docs: dict[str, Any]) -> None:
