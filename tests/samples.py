@@ -262,11 +262,12 @@ def pdf(*pages: str) -> bytes:
     return f"{body}xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{trailer}".encode()
 
 
-def png() -> bytes:
+def picture(kind: str = "PNG") -> bytes:
+    """Return a picture of the text; a PDF, too, can be nothing but one."""
     page = Image.new("RGB", (600, 120), "white")
     ImageDraw.Draw(page).text((30, 30), TEXT, fill="black", font=ImageFont.load_default(32))
     file = io.BytesIO()
-    page.save(file, "PNG")
+    page.save(file, kind)
     return file.getvalue()
 
 
@@ -313,7 +314,7 @@ SAMPLES = {
     "code": Sample("a.py", f"def way():\n    return '{TEXT}'\n".encode()),
     "gzip": Sample("a.txt.gz", gzip.compress(TEXT.encode(), mtime=0)),
     "archive": Sample("a.zip", packed({"inside/a.txt": TEXT})),
-    "picture": Sample("a.png", png()),
+    "picture": Sample("a.png", picture()),
 }
 
 

@@ -13,7 +13,7 @@ from reindex.parsers import Context, Inner, Rejected
 from reindex.records import Block, ParsedDocument, Reading, RejectReason
 from reindex.settings import Limits, Parsing
 from tests.outlook_sample import Folder
-from tests.samples import SAMPLES, TEXT, WORDS, docx, packed, pdf, png
+from tests.samples import SAMPLES, TEXT, WORDS, docx, packed, pdf, picture
 
 ALL = Parsing(ocr=True, archives=True, records=True)
 # Nothing in these says more of them than that they are text.
@@ -88,7 +88,7 @@ def test_what_is_no_document_is_named(data: bytes, looks_like: str, name: str) -
         ("a.txt", b"", RejectReason.EMPTY),
         ("a.md", b"\n \n", RejectReason.EMPTY),
         ("a.html", b"<html><body></body></html>", RejectReason.EMPTY),
-        ("a.png", png(), RejectReason.UNSUPPORTED),
+        ("a.png", picture(), RejectReason.UNSUPPORTED),
         ("a.zip", SAMPLES["archive"].data, RejectReason.ARCHIVE),
     ],
 )
@@ -99,6 +99,12 @@ def test_what_cannot_be_indexed_is_rejected_with_its_reason(name: str, data: byt
 def test_some_programs_put_a_line_of_their_own_before_a_pdf() -> None:
     assert texts(read("a.pdf", b"@PJL ENTER LANGUAGE=PDF\n" + pdf(TEXT))) == {"": TEXT}
     assert recognise("a.txt", b"The mark is %PDF-1.4, they say.") is FORMATS["text"]
+
+
+def test_a_pdf_s_page_that_is_a_picture_is_read_where_the_corpus_asks_for_it() -> None:
+    assert rejected("a.pdf", picture("PDF")).reason == RejectReason.EMPTY
+    (document,) = read("a.pdf", picture("PDF"), Parsing(ocr=True)).documents
+    assert [(block.page, block.text) for block in document.blocks] == [(1, TEXT)]
 
 
 def test_a_limit_names_what_it_allows() -> None:
