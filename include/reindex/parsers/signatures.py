@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import struct
 import zipfile
-from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from reindex.parsers import Rejected
@@ -118,10 +116,6 @@ _JSON_LINES = re.compile(r"\s*\{.*\}\s*\r?\n\s*\{")
 _JSON = re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])')
 
 
-# From here on, numbers of sectors say that there is none.
-_NO_SECTOR = 0xFFFF_FFFA
-
-
 def name_of(name: str, data: bytes, suffixes: dict[str, str]) -> str:
     """Return the format of a file; `suffixes` says which kind of text each means. Raise Rejected for what is none."""
     head = data[:_HEAD_BYTES]
@@ -185,7 +179,7 @@ def _declared_type(archive: zipfile.ZipFile, names: list[str]) -> bytes:
 
 
 def _kind_of_ole(data: bytes) -> str:
-    names = set(_ole_names(data))
+    names = _ole_names(data)
     if {"EncryptedPackage", "EncryptionInfo"} & names:
         raise Rejected(RejectReason.ENCRYPTED, "the document is protected by a password")
     for stream, kind in _OLE_STREAMS:
@@ -196,34 +190,15 @@ def _kind_of_ole(data: bytes) -> str:
     )
 
 
-def _ole_names(data: bytes) -> Iterator[str]:
-    """Yield the names at the root of an OLE file: what is embedded in a document has such names too, further down."""
+def _ole_names(data: bytes) -> set[str]:
+    """Return the names at the root of an OLE file: what is embedded in a document has such names too, further down."""
+    import olefile
+
     try:
-        entries = b"".join(_ole_directory(data))
-        pending, seen = [struct.unpack_from("<I", entries, 76)[0]], set()
-        while pending:
-            entry = pending.pop()
-            if entry in seen or (entry + 1) * 128 > len(entries):
-                continue
-            seen.add(entry)
-            length = struct.unpack_from("<H", entries, entry * 128 + 64)[0]
-            yield entries[entry * 128 : entry * 128 + max(0, length - 2)].decode("utf-16-le", "replace")
-            pending += struct.unpack_from("<II", entries, entry * 128 + 68)
-    except struct.error as error:
-        raise Rejected(RejectReason.BROKEN, "the OLE file is cut off") from error
-
-
-def _ole_directory(data: bytes) -> Iterator[bytes]:
-    size = 1 << min(16, struct.unpack_from("<H", data, 30)[0])
-    table = [sector for sector in struct.unpack_from("<109I", data, 76) if sector < _NO_SECTOR]
-    sector, left = struct.unpack_from("<I", data, 48)[0], len(data) // size
-    while sector < _NO_SECTOR and left > 0:
-        yield data[(sector + 1) * size : (sector + 2) * size]
-        block, place = divmod(sector, size // 4)
-        if block >= len(table):
-            return
-        sector = struct.unpack_from("<I", data, (table[block] + 1) * size + place * 4)[0]
-        left -= 1
+        with olefile.OleFileIO(data) as file:
+            return {path[0] for path in file.listdir(streams=True, storages=True)}
+    except OSError as error:
+        raise Rejected(RejectReason.BROKEN, f"the OLE file is damaged: {error}") from error
 
 
 def _reads_as_text(head: bytes) -> bool:
