@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from xml.etree import ElementTree as ET
 
 from reindex.parsers import Context
@@ -30,6 +31,9 @@ class _Style:
     is_contents: bool = False
 
 
+Styles = Callable[[str], _Style]
+
+
 def read_docx(data: bytes, context: Context) -> Iterator[ParsedDocument]:
     """Yield the document, its notes at its end."""
     with open_package(data, context.limits) as package:
@@ -45,11 +49,11 @@ def read_docx(data: bytes, context: Context) -> Iterator[ParsedDocument]:
     yield ParsedDocument(title=title.strip() or heading, blocks=tuple(blocks))
 
 
-def _styles(package: zipfile.ZipFile, part: str) -> dict[str, _Style]:
-    """Return the document's paragraph styles by id; one is based on another."""
+def _styles(package: zipfile.ZipFile, part: str) -> Styles:
+    """Return what tells a paragraph's style by its id; one is based on another, and few of many are used."""
     root = read_xml(package, part) if part else None
     found = {attribute(style, "styleId"): style for style in (root if root is not None else [])}
-    return {key: _style(_lineage(style, found)) for key, style in found.items()}
+    return cache(lambda key: _style(_lineage(found[key], found)) if key in found else _Style())
 
 
 def _lineage(style: ET.Element, styles: dict[str, ET.Element]) -> list[ET.Element]:
@@ -83,14 +87,14 @@ def _is_numbered(element: ET.Element) -> bool:
     return _value(element, "numId") not in {"", "0"}
 
 
-def _notes(package: zipfile.ZipFile, part: str, styles: dict[str, _Style]) -> Iterator[Block]:
+def _notes(package: zipfile.ZipFile, part: str, styles: Styles) -> Iterator[Block]:
     root = read_xml(package, part)
     for note in root if root is not None else []:
         if attribute(note, "type") in {"", "normal"}:
             yield from (Block(text=block.text) for block in _blocks(note, styles))
 
 
-def _blocks(root: ET.Element, styles: dict[str, _Style]) -> Iterator[Block]:
+def _blocks(root: ET.Element, styles: Styles) -> Iterator[Block]:
     """Yield the blocks below an element, in order; a text box comes after the paragraph that it hangs on."""
     pending, breaks = [root], _counter(root, "lastRenderedPageBreak")
     while pending:
@@ -120,9 +124,9 @@ def _counter(root: ET.Element, name: str) -> Callable[[ET.Element], int]:
     return (lambda element: pages[element]) if page > 1 else (lambda _: 0)
 
 
-def _paragraph(paragraph: ET.Element, styles: dict[str, _Style], page: int) -> Iterator[Block]:
+def _paragraph(paragraph: ET.Element, styles: Styles, page: int) -> Iterator[Block]:
     properties = next((found for found in paragraph if local(found) == "pPr"), ET.Element("pPr"))
-    style = styles.get(_value(properties, "pStyle"), _Style())
+    style = styles(_value(properties, "pStyle"))
     text = _text(paragraph)
     if text and not style.is_contents:
         level = style.level or _outline(properties)
