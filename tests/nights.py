@@ -11,12 +11,13 @@ import pytest
 
 from reindex.assemble import assemble_import
 from reindex.embed import Work, embed_documents
-from reindex.embed_worker import EmbedTask, PartWriter, prepare_documents
+from reindex.embed_worker import PartWriter
 from reindex.embedders import EMBEDDERS, ENGINE, Model, Precision, find_model
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
 from reindex.permissions import acl_of
 from reindex.plan import UNCHANGED, Asked, QuerySide, plan_release
+from reindex.prepare import EmbedTask, prepare_documents
 from reindex.records import SNAPSHOT_SCHEMA, CollectionInfo, Memory
 from reindex.releases import ReleaseFiles
 from reindex.settings import Corpus

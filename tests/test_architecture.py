@@ -23,6 +23,7 @@ LAYERS = [
     {"chunk", "nursery"},
     {"reading", "sandbox"},
     {"embedders"},
+    {"prepare"},
     {"embed_worker"},
     {
         "snapshot",

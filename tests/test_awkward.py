@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from reindex.embed_worker import PENDING_SCHEMA, EmbedTask, content_beginnings, prepare_documents
 from reindex.parsers import Rejected
+from reindex.prepare import PENDING_SCHEMA, EmbedTask, content_beginnings, prepare_documents
 from reindex.reading import Reader
 from reindex.records import RejectReason
 from reindex.sandbox import MEGABYTE, Sandbox
@@ -264,7 +264,7 @@ def test_an_object_that_is_too_large_is_not_even_fetched() -> None:
 
 
 def test_of_large_objects_a_worker_fetches_no_more_than_it_can_hold() -> None:
-    from reindex.embed_worker import _fetched_at_once
+    from reindex.prepare import _fetched_at_once
 
     sizes = [1, 40, 30, 200, 10, 10]
     groups = _fetched_at_once([{"bytes": size * MEGABYTE} for size in sizes])

@@ -1,6 +1,7 @@
 """A plan in, the documents of the release out, embedded: what is still to be read is found, and handed to workers.
 
-`embed_documents` finds the work, has it done (`embed_worker.py`, on Ray), and draws up what the release indexes.
+`embed_documents` finds the work, has it done on Ray (`prepare.py`, `embed_worker.py`), and draws up what the release
+indexes.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.copies import copies_of
-from reindex.embed_worker import OUTCOME_SCHEMA, PENDING_SCHEMA, PREPARE_DOCUMENTS, content_beginnings, is_lasting
+from reindex.embed_worker import OUTCOME_SCHEMA, is_lasting
 from reindex.errors import NoDocumentIndexed
 from reindex.parts import EmbeddingStore
+from reindex.prepare import PENDING_SCHEMA, PREPARE_DOCUMENTS, content_beginnings
 from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, REJECT_SCHEMA
 from reindex.releases import DOCUMENTS_FILE, PLAN_FILE, REJECTS_FILE, ReleaseFiles
 from reindex.tables import Tables

@@ -1,7 +1,6 @@
-"""Planned objects in, parts of the embedding store out: what a worker does, in the two steps of one Ray Data chain.
+"""Prepared documents in, parts of the embedding store out: the second step of the Ray Data chain.
 
-`prepare_documents` fetches, parses and chunks; `PartWriter` embeds and writes. Both take and return Arrow tables. A row
-is a document until it is written, never a piece of one.
+`PartWriter` takes and returns Arrow tables. A row is a document until it is written, never a piece of one.
 """
 
 from __future__ import annotations
@@ -10,78 +9,33 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.chunk import embedded_text
-from reindex.embedders import Model, Precision, load_embedder
-from reindex.errors import AccessRefused, FileMissing, ServiceUnavailable
-from reindex.naming import content_hash
-from reindex.parse import suffix_of
-from reindex.parsers import Rejected
+from reindex.embedders import load_embedder
+from reindex.errors import FileMissing
 from reindex.parts import EmbeddingStore
-from reindex.reading import Reader
+from reindex.prepare import EmbedTask
 from reindex.records import (
     CATALOG_SCHEMA,
     LASTING_REASONS,
-    MEMBERS,
     VECTOR_COLUMN,
-    RejectReason,
     part_schema,
-    passage_columns,
 )
-from reindex.sandbox import MEGABYTE, Sandbox
-from reindex.settings import Chunks, Corpus, Limits, Parsing
-from reindex.storage import ObjectStore
 
 if TYPE_CHECKING:
     import numpy as np
 
 # Documents in a part: what a crash costs at most, for each worker.
 PART_DOCUMENTS = 64
-# Objects that one task fetches, parses and chunks at once.
-PREPARE_DOCUMENTS = 8
-# Fetching waits for the store, not for the processor.
-_FETCH_THREADS = 8
-_FETCH_ATTEMPTS = 3
-# What a task holds of objects that are fetched and not yet read, unless one alone is larger.
-_FETCH_BYTES = 64 * MEGABYTE
 # Search on the same host comes first.
 _NICENESS = 10
 
-_PASSAGE = pa.struct([field for field in part_schema() if field.name in passage_columns()])
-PENDING_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("version", pa.string()),
-        ("etag", pa.string()),
-        ("bytes", pa.int64()),
-        # The part that holds an earlier version of the document, and the content by which to find it there.
-        ("earlier_part", pa.string()),
-        ("earlier_content", pa.string()),
-    ]
-)
-_PREPARED = pa.schema(
-    [
-        *PENDING_SCHEMA,
-        ("content", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("is_held", pa.bool_()),
-        ("passages", pa.list_(_PASSAGE)),
-        ("tokens", pa.list_(pa.int64())),
-        ("members", MEMBERS),
-        ("seconds", pa.float64()),
-    ]
-)
 OUTCOME_SCHEMA = pa.schema(
     [
         *CATALOG_SCHEMA,
@@ -92,50 +46,6 @@ OUTCOME_SCHEMA = pa.schema(
         ("truncated", pa.int64()),
     ]
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedTask:
-    """What every worker of one embedding job needs to know; it travels to them."""
-
-    corpus: Corpus
-    model: Model
-    precision: Precision
-    store: ObjectStore
-    state_bucket: str
-    release: str
-    space: str
-    threads: int
-
-    @property
-    def parts(self) -> EmbeddingStore:
-        limits = self.corpus.limits.fingerprint()
-        return EmbeddingStore(self.store, self.state_bucket, self.corpus.name, self.space, limits=limits)
-
-
-def prepare_documents(documents: pa.Table, task: EmbedTask, held: np.ndarray) -> pa.Table:
-    """Fetch some planned objects; parse and chunk those whose content is not held.
-
-    A document that cannot be becomes a row with its reason.
-    """
-    prepared = []
-    with ThreadPoolExecutor(_FETCH_THREADS) as pool:
-        for rows in _fetched_at_once(documents.to_pylist()):
-            contents = pool.map(partial(_fetch, task), rows)
-            prepared += [_prepare(task, row, data, held) for row, data in zip(rows, contents, strict=True)]
-    return pa.Table.from_pylist(prepared, schema=_PREPARED)
-
-
-def _fetched_at_once(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows in order, as many at a time as a task's memory is meant to hold."""
-    group: list[dict[str, Any]] = []
-    for row in rows:
-        if group and sum(held["bytes"] for held in [*group, row]) > _FETCH_BYTES:
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group
 
 
 class PartWriter:
@@ -229,74 +139,6 @@ def earlier_vectors(
                     given = _given(mine.select(["section", "text"]).to_pylist(), heading_prefix=heading_prefix)
                     found[row["key"]] |= dict(zip(given, mine.column(VECTOR_COLUMN).to_numpy(False), strict=True))
     return found
-
-
-def content_beginnings(contents: list[str]) -> np.ndarray:
-    import numpy as np
-
-    return np.array([int(content[:16], 16) for content in contents], "uint64")
-
-
-def _is_in(content: str, held: np.ndarray) -> bool:
-    import numpy as np
-
-    beginning = content_beginnings([content])[0]
-    place = int(np.searchsorted(held, beginning))
-    return bool(place < len(held) and held[place] == beginning)
-
-
-def _fetch(task: EmbedTask, row: dict[str, Any]) -> bytes | Rejected:
-    """Return an object's bytes, or why it has none for us: neither a lock nor a deletion stops the others."""
-    allowed = task.corpus.limits.megabytes
-    if row["bytes"] > allowed * MEGABYTE:
-        detail = f"{row['bytes'] / MEGABYTE:,.1f} MB; limits.megabytes allows {allowed:,}"
-        return Rejected(RejectReason.TOO_LARGE, detail)
-    try:
-        data = _read_patiently(task.store, task.corpus.source.bucket, row)
-    except AccessRefused as error:
-        return Rejected(RejectReason.LOCKED, error.detail)
-    return Rejected(RejectReason.GONE, "deleted or replaced since the snapshot") if data is None else data
-
-
-def _read_patiently(store: ObjectStore, bucket: str, row: dict[str, Any]) -> bytes | None:
-    # boto3 repeats a request that was refused, not an answer that broke off.
-    for _ in range(_FETCH_ATTEMPTS - 1):
-        with suppress(ServiceUnavailable):
-            return store.read(bucket, row["key"], version=row["version"], etag=row["etag"])
-    return store.read(bucket, row["key"], version=row["version"], etag=row["etag"])
-
-
-def _prepare(task: EmbedTask, row: dict[str, Any], data: bytes | Rejected, held: np.ndarray) -> dict[str, Any]:
-    nothing = {
-        "content": "",
-        "reason": "",
-        "detail": "",
-        "is_held": False,
-        "passages": [],
-        "tokens": [],
-        "members": [],
-    }
-    started = time.monotonic()
-    try:
-        facts = _read(task.corpus, task.model, row["key"], data, held)
-    except Rejected as rejected:
-        facts = {"reason": rejected.reason, "detail": rejected.detail}
-    return {**row, **nothing, "seconds": time.monotonic() - started, **facts}
-
-
-def _read(corpus: Corpus, model: Model, key: str, data: bytes | Rejected, held: np.ndarray) -> dict[str, Any]:
-    if isinstance(data, Rejected):
-        raise data
-    content = content_hash(data, suffix_of(key))
-    if _is_in(content, held):
-        return {"content": content, "is_held": True}
-    sandbox = _sandbox(corpus.chunks, model.tokenizer_file, corpus.parsing, corpus.limits)
-    return {"content": content, **sandbox.run(key, data)}
-
-
-@lru_cache(maxsize=2)
-def _sandbox(policy: Chunks, tokenizer_file: Path, parsing: Parsing, limits: Limits) -> Sandbox:
-    return Sandbox(partial(Reader, policy, tokenizer_file, parsing, limits), limits)
 
 
 def _given(passages: list[dict[str, Any]], *, heading_prefix: bool) -> list[str]:

@@ -21,14 +21,7 @@ import pyarrow as pa
 
 from reindex.assemble import assemble_import
 from reindex.embed import Work, embed_documents
-from reindex.embed_worker import (
-    OUTCOME_SCHEMA,
-    PART_DOCUMENTS,
-    PREPARE_DOCUMENTS,
-    EmbedTask,
-    PartWriter,
-    prepare_documents,
-)
+from reindex.embed_worker import OUTCOME_SCHEMA, PART_DOCUMENTS, PartWriter
 from reindex.embedders import find_model, load_embedder
 from reindex.erasures import erased_rows
 from reindex.errors import JobFailed, ReindexError, Stalled, TerminalError
@@ -37,6 +30,7 @@ from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
+from reindex.prepare import PREPARE_DOCUMENTS, EmbedTask, prepare_documents
 from reindex.releases import ReleaseFiles, run_stage
 from reindex.sandbox import MEGABYTE
 from reindex.settings import (
