@@ -54,6 +54,27 @@ def test_chunks_cover_the_text_and_stay_within_the_model_s_window(chunker: Chunk
     assert max(chunker.count_tokens(passages)) <= 64 + 2
 
 
+@pytest.mark.parametrize("heading_prefix", [True, False])
+@pytest.mark.parametrize("seed", range(10))
+def test_nothing_is_lost_of_blocks_of_any_shape(seed: int, heading_prefix: bool) -> None:
+    draw = random.Random(seed)
+    blocks = [
+        Block(
+            text=prose(draw.randrange(100), words=draw.randrange(1, 60)) + draw.choice(["", "\n", "\n\n"]),
+            shape=draw.choice(list(Shape)),
+            level=draw.choice([0, 0, 0, 1, 2, 9]),
+            label=draw.choice(["", "A label"]),
+            page=draw.randrange(5),
+        )
+        for _ in range(40)
+    ]
+    chunker = Chunker(Chunks(max_tokens=64, overlap_tokens=8, heading_prefix=heading_prefix), MODEL.tokenizer_file)
+    parsed = ParsedDocument(title="T", blocks=tuple(blocks))
+    passages = chunker.chunk_document(parsed)
+    assert uncovered(parsed.laid_out()[0], passages) == ""
+    assert max(chunker.count_tokens(passages)) <= 64 + 2
+
+
 def test_an_edit_moves_no_cut_but_those_beside_it(chunker: Chunker) -> None:
     """A sentence more, anywhere in a long text, leaves nearly all chunks as they were, however long the text is."""
     changed = []
