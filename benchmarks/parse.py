@@ -85,7 +85,7 @@ def row(files: list[str], ours: dict[str, dict[str, Any]], peer: dict[str, dict[
     theirs, mine = (sum(answers[file]["seconds"] for file in both) for answers in (peer, ours))
     rejected = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "-"
     speed = [f"{pages / busy:,.0f}", f"{megabytes / busy:,.2f}"]
-    ratio = [str(len(both)), f"{theirs / mine:.1f}" if both else "-"]
+    ratio = [str(len(both)), f"{theirs / mine:.2g}" if both else "-"]
     return [str(len(files)), str(len(read)), f"{seconds:.2f}", *speed, *ratio, rejected]
 
 
