@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reindex.forecast import PlannedWork
 from reindex.naming import chunk_id
 from reindex.records import StoredObject, chunk_schema, part_schema
 from reindex.releases import ReleaseFiles
@@ -21,6 +22,17 @@ from reindex.storage import ObjectStore
 from reindex.store import ExactStore
 
 STATE_BUCKET = "reindex"
+
+# What a corpus of ten documents of a kilobyte asks of its first run.
+FIRST_NIGHT = PlannedWork(
+    embed_documents=10,
+    embed_bytes=10_000,
+    known_documents=0,
+    known_chunks=0,
+    known_tokens=0,
+    live_rows=0,
+    leaving_rows=0,
+)
 
 
 class MemoryObjectStore(ObjectStore):

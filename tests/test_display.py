@@ -5,25 +5,15 @@ from typing import Any
 import pytest
 
 from reindex.display import print_report, stage_line
-from reindex.forecast import PlannedWork, forecast_release
+from reindex.forecast import forecast_release
 from reindex.records import Memory
 from reindex.releases import release_report
 from reindex.settings import Index
-from tests.fakes import past_release, release_files
-
-WORK = PlannedWork(
-    embed_documents=10,
-    embed_bytes=10_000,
-    known_documents=0,
-    known_chunks=0,
-    known_tokens=0,
-    live_rows=0,
-    leaving_rows=0,
-)
+from tests.fakes import FIRST_NIGHT, past_release, release_files
 
 
 def a_plan(*past: dict[str, dict[str, Any]], memory: Memory | None = None) -> dict[str, Any]:
-    forecast = forecast_release(WORK, dimension=384, index=Index(), past=past, memory=memory)
+    forecast = forecast_release(FIRST_NIGHT, dimension=384, index=Index(), past=past, memory=memory)
     return {"documents": 10, "seconds": 4.0, "forecast": forecast.to_dict()}
 
 

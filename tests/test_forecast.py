@@ -19,17 +19,8 @@ from reindex.index_types import INDEX_TYPES
 from reindex.records import Memory
 from reindex.releases import ReleaseFiles, finished_reports, release_report
 from reindex.settings import Index
-from tests.fakes import STATE_BUCKET, MemoryObjectStore, past_release, release_files
+from tests.fakes import FIRST_NIGHT, STATE_BUCKET, MemoryObjectStore, past_release, release_files
 
-FIRST = PlannedWork(
-    embed_documents=10,
-    embed_bytes=10_000,
-    known_documents=0,
-    known_chunks=0,
-    known_tokens=0,
-    live_rows=0,
-    leaving_rows=0,
-)
 NIGHT = PlannedWork(
     embed_documents=1,
     embed_bytes=1000,
@@ -44,7 +35,7 @@ GIB = 2**30
 
 
 def a_forecast(
-    planned: PlannedWork = FIRST, *past: dict[str, dict[str, object]], memory: Memory | None = None
+    planned: PlannedWork = FIRST_NIGHT, *past: dict[str, dict[str, object]], memory: Memory | None = None
 ) -> Forecast:
     return forecast_release(planned, dimension=384, index=Index(), past=past, memory=memory)
 
@@ -62,7 +53,7 @@ def test_without_history_the_rates_are_usual_ones_and_the_forecast_says_so() -> 
 
 
 def test_one_release_gives_its_rates() -> None:
-    forecast = a_forecast(FIRST, past_release(bytes_embedded=1000, chunks=10, tokens=2000))
+    forecast = a_forecast(FIRST_NIGHT, past_release(bytes_embedded=1000, chunks=10, tokens=2000))
     assert (forecast.basis, forecast.releases) == ("measured", ["r"])
     assert (forecast.chunks, forecast.rows, forecast.tokens) == (100, 100, 20_000)
     assert forecast.bytes == 100 * (3000 + 5000) / 10
@@ -70,13 +61,13 @@ def test_one_release_gives_its_rates() -> None:
 
 def test_several_releases_give_the_rates_of_all() -> None:
     past = [past_release(bytes_embedded=1000, chunks=10), past_release(bytes_embedded=3000, chunks=10)]
-    assert a_forecast(FIRST, *past).chunks == 50
+    assert a_forecast(FIRST_NIGHT, *past).chunks == 50
 
 
 def test_the_same_work_again_is_forecast_to_take_about_the_same_time() -> None:
     large = past_release(bytes_embedded=10**8, chunks=100_000, tokens=20_000_000)
     large["embed"]["seconds"], large["verify"]["seconds"] = 8000.0, 400.0
-    again = a_forecast(replace(FIRST, embed_bytes=10**8), large)
+    again = a_forecast(replace(FIRST_NIGHT, embed_bytes=10**8), large)
     assert again.seconds["embed"] == pytest.approx(8000, rel=0.01)
     assert again.seconds["verify"] == pytest.approx(400, rel=0.03)
 
@@ -95,7 +86,7 @@ def test_an_edit_is_forecast_as_the_last_edits_went() -> None:
 
 def test_a_run_that_knows_nothing_embeds_everything_whatever_the_last_edits_took() -> None:
     edits = past_release(tokens=2000, tokens_embedded=200, known_documents=9)
-    assert a_forecast(FIRST, edits).tokens == 20_000
+    assert a_forecast(FIRST_NIGHT, edits).tokens == 20_000
 
 
 @pytest.mark.parametrize("past", [(), (past_release(),)], ids=["no history", "a release"])
@@ -108,7 +99,7 @@ def test_a_run_with_nothing_to_embed_starts_every_stage_up_all_the_same(
 
 
 def test_an_empty_plan_divides_by_nothing() -> None:
-    forecast = a_forecast(replace(FIRST, embed_documents=0, embed_bytes=0))
+    forecast = a_forecast(replace(FIRST_NIGHT, embed_documents=0, embed_bytes=0))
     assert (forecast.rows, forecast.bytes, forecast.green_bytes) == (0, 0, 0)
 
 
@@ -165,7 +156,7 @@ def test_memory_of_green_and_live_is_forecast() -> None:
 
 
 def test_memory_that_is_unknown_refuses_nothing() -> None:
-    forecast = a_forecast(replace(FIRST, embed_bytes=10**15))
+    forecast = a_forecast(replace(FIRST_NIGHT, embed_bytes=10**15))
     assert (forecast.limit_bytes, forecast.used_bytes) == (None, None)
     check_fits(forecast)
 
@@ -209,7 +200,7 @@ def test_the_refusal_says_what_is_needed_what_there_is_and_what_to_do() -> None:
 
 def score(**changes: dict[str, object]) -> dict[str, object]:
     seconds = {"plan": 4.0, "embed": 22.0, "assemble": 10.0}
-    forecast = {**a_forecast(FIRST, past_release()).to_dict(), "seconds": seconds}
+    forecast = {**a_forecast(FIRST_NIGHT, past_release()).to_dict(), "seconds": seconds}
     return score_forecast(forecast, {**past_release(chunks=80), **changes})
 
 
