@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from reindex.parse import FORMATS, read_object, recognise
+from reindex.parse import FORMATS, read_object, recognise, suffix_of
 from reindex.parsers import Context, Inner, Rejected
-from reindex.records import Block, ParsedDocument, Reading, RejectReason
+from reindex.records import Block, ParsedDocument, Reading, RejectReason, text_bytes
 from reindex.settings import Limits, Parsing
 from tests.outlook_sample import Folder
 from tests.samples import SAMPLES, TEXT, WORDS, docx, packed, pdf, picture
@@ -193,3 +193,33 @@ def test_what_no_text_means_is_left_out() -> None:
 def test_a_document_s_language_is_what_its_text_shows_or_else_what_it_says(name: str, text: str, language: str) -> None:
     (document,) = read(name, text.encode()).documents
     assert document.language == language
+
+
+def test_the_documents_of_an_object_hold_no_more_together_than_one_may() -> None:
+    entries = {f"{number}.txt": b"left and right" * 10 for number in range(9)}
+    found = read("a.zip", packed(entries), characters=500)
+    assert len(found.documents) == 3
+    assert [(member.member, member.reason) for member in found.rejected] == [("(the rest)", RejectReason.TOO_LONG)]
+
+
+def test_a_member_s_name_is_cut_to_its_column_and_stays_its_own() -> None:
+    entries = {f"{'d/' * 700}{name}.txt": b"left and right" for name in "ab"}
+    members = [document.member for document in read("a.zip", packed(entries)).documents]
+    assert len(set(members)) == 2
+    assert all(len(member.encode()) <= text_bytes("member") for member in members)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", ["<!-- c -->\n" * 200 + "# Title\n\ntext", "From " + "1" * 5_000 + "\n\ntext"])
+def test_no_beginning_of_a_text_takes_its_reader_long(text: str) -> None:
+    assert "text" in texts(read("a.md", text.encode()))[""]
+
+
+def test_what_decides_the_parser_decides_the_content() -> None:
+    assert [suffix_of(key) for key in ("a.md.gz", "a.txt.GZ", "b/a.gz", "a.md", "a")] == [
+        ".md.gz",
+        ".txt.gz",
+        ".gz",
+        ".md",
+        "",
+    ]

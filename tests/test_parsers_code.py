@@ -95,7 +95,7 @@ def test_code_is_cut_where_its_definitions_begin_and_where_the_code_around_them_
         (2, "async def open", "inner()"),
         (1, "class Box", "lid = 2"),
         (1, "def alone", "def alone():"),
-        (1, "a.py", "alone()"),
+        (1, "(top level)", "alone()"),
     ]
 
 

@@ -68,12 +68,12 @@ class Chunker:
         outline = _Outline(document)
         return [
             Passage(
-                member=document.member,
+                member=_shortened(document.member, "member"),
                 title=_shortened(document.title, "title"),
                 section=self._section(outline.section_at(start)),
-                language=document.language,
+                language=_shortened(document.language, "language"),
                 page=outline.block_at(start).page,
-                time=outline.block_at(start).time,
+                time=_shortened(outline.block_at(start).time, "time"),
                 position=position,
                 start=start,
                 text=text,

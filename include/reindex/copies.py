@@ -5,7 +5,7 @@ from __future__ import annotations
 from reindex.records import RejectReason
 
 _COPIES = """
-    select key, '{reason}' as reason, 'the same as ' || first as detail
+    select key, '{reason}' as reason, 'a document of the same content whose key comes first stands for it' as detail
     from (
         select key, min(key) over (partition by content, acl) as first
         from {documents} where part <> '' and '{duplicates}' = 'first'

@@ -36,7 +36,7 @@ _PENDING = """
         select *, row_number() over (partition by etag, bytes order by key) = 1 as is_first
         from plan where action = 'embed'
     ) as plan anti join known using (key, etag) anti join erased using (key) left join (
-        select key, max(part) as part, arg_max(content, part) as content from known where part <> '' group by key
+        select key, max(part) as part, arg_max(content, part) as content from {catalog} where part <> '' group by key
     ) as earlier using (key)
     where is_first = {firsts}
 """
@@ -56,6 +56,8 @@ _CANDIDATES = """
         live.content, live.chunks, live.tokens, live.part, plan.acl
     from unread join live using (key) join plan using (key)
 """
+# What is withheld stands for nobody: the plan did not count on it either.
+_LISTED = "(select * from candidates where action <> 'withhold')"
 _DOCUMENTS = "select * from candidates where action = 'withhold' or key not in (select key from copies)"
 # What could not be read for now, and nobody else has read: where it is live, its earlier version stays.
 _UNREAD = """
@@ -115,7 +117,7 @@ def embed_documents(
         while work.pending:
             found = run(work)
             outcomes += found
-            work = work.without_held(recognise(parts, files.release, found))
+            work = work.without_held(recognise(parts, files.release, found, rebuild=rebuild))
     return finish_embedding(files, parts, outcomes, rebuild=rebuild, seconds=time.monotonic() - started)
 
 
@@ -128,8 +130,8 @@ def begin_embedding(files: ReleaseFiles, parts: EmbeddingStore, *, rebuild: bool
     with Tables() as tables:
         tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
         _add_erased(tables, files)
-        parts.add_catalog(tables, "known", release=files.release if rebuild else "")
-        batches = tables.batches(_PENDING.format(firsts=firsts), PENDING_SCHEMA)
+        catalog = parts.add_catalog(tables, "known", release=files.release if rebuild else "")
+        batches = tables.batches(_PENDING.format(catalog=catalog, firsts=firsts), PENDING_SCHEMA)
         pending = [block for batch in batches for block in _blocks(batch)]
         return Work(pending=pending, held=_held_contents(tables))
 
@@ -157,7 +159,7 @@ def finish_embedding(
         tables.define("unread", _UNREAD)
         tables.add("live", files.store, files.bucket, _documents_of_live(files), DOCUMENT_SCHEMA)
         tables.define("candidates", _CANDIDATES.format(release=files.release))
-        tables.define("copies", copies_of("candidates", files.corpus().source.duplicates))
+        tables.define("copies", copies_of(_LISTED, files.corpus().source.duplicates))
         files.write_table(DOCUMENTS_FILE, DOCUMENT_SCHEMA, tables.batches(_DOCUMENTS, DOCUMENT_SCHEMA))
         tables.add("documents", files.store, files.bucket, [files.key(DOCUMENTS_FILE)], DOCUMENT_SCHEMA)
         files.write_table(REJECTS_FILE, REJECT_SCHEMA, tables.batches(_REJECTS, REJECT_SCHEMA))
@@ -194,7 +196,7 @@ def _kept_earlier(tables: Tables) -> dict[str, Any]:
     }
 
 
-def recognise(parts: EmbeddingStore, release: str, outcomes: list[dict[str, Any]]) -> set[str]:
+def recognise(parts: EmbeddingStore, release: str, outcomes: list[dict[str, Any]], *, rebuild: bool) -> set[str]:
     """Record the documents whose content is held under another key, and return the keys of those that it is not.
 
     A content is taken for held by 64 bits of its hash; here all of it decides.
@@ -203,7 +205,7 @@ def recognise(parts: EmbeddingStore, release: str, outcomes: list[dict[str, Any]
     if not claimed:
         return set()
     with Tables() as tables:
-        parts.add_catalog(tables, "known")
+        parts.add_catalog(tables, "known", release=release if rebuild else "")
         tables.add_rows("claimed", pa.Table.from_pylist(claimed, schema=OUTCOME_SCHEMA).to_batches(), OUTCOME_SCHEMA)
         rows = tables.rows(_RECOGNISED)
     parts.record(f"{release}-{uuid.uuid4().hex[:12]}", rows)

@@ -19,7 +19,8 @@ def explain_passage(store: VectorStore, files: ReleaseFiles, passage: str) -> di
     """Return everything that is known of where a passage of the live index comes from.
 
     `files` are those of any release of the corpus. The characters `start` to `end` are counted from the beginning of
-    the page, or of the document's text where there are none; `acl` says who may find it, as the collection does.
+    the document's text, which is the member's where the object holds several; `acl` says who may find it, as the
+    collection does.
     Raises NotLive, and UnknownPassage.
     """
     alias = alias_name(files.corpus_name)
@@ -36,6 +37,7 @@ def explain_passage(store: VectorStore, files: ReleaseFiles, passage: str) -> di
     space = str(files.needed_report("embed")["space"])
     return {
         **{name: row[name] for name in ("id", "document", "title", "section", "page")},
+        **{name: row.get(name, "") for name in ("member", "time")},
         "start": row["start"],
         "end": row["start"] + len(row["text"]),
         "text": row["text"],

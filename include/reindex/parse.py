@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ from pathlib import PurePosixPath
 from typing import cast
 
 from reindex.parsers import Context, Inner, Parser, Rejected
-from reindex.records import Block, ParsedDocument, Reading, RejectedMember, RejectReason, Shape
+from reindex.records import Block, ParsedDocument, Reading, RejectedMember, RejectReason, Shape, text_bytes
 from reindex.settings import Limits, Parsing
 
 # In the fingerprint of the embedding space: raise it when the same bytes come out as other text.
 PARSER_VERSION = "kreuzberg-4.10.4/2"
 
 _MEGABYTE = 2**20
+# Members of no name that can be written, and what could not be read of an object after some of it was.
+_NAMELESS, _THE_REST = "?", "(the rest)"
 # What no UTF-8 holds, and what no text means.
 _UNWRITABLE = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -39,14 +42,22 @@ def read_object(key: str, data: bytes, parsing: Parsing, limits: Limits) -> Read
     context = Context(name=key, parsing=parsing, limits=limits)
     documents: list[ParsedDocument] = []
     rejected: list[RejectedMember] = []
+    characters = 0
     for found in _read(data, context, member="", depth=0):
-        if isinstance(found, ParsedDocument):
-            documents.append(found)
-        else:
+        if isinstance(found, RejectedMember):
             rejected.append(found)
+            continue
+        characters += sum(len(block.text) for block in found.blocks)
+        if documents and characters > limits.characters:
+            detail = f"more than {limits.characters:,} characters in all; limits.characters"
+            rejected.append(RejectedMember(member="", reason=RejectReason.TOO_LONG, detail=detail))
+            break
+        documents.append(found)
     if not documents:
         raise _of_all(rejected)
-    return Reading(documents=tuple(documents), rejected=tuple(rejected))
+    # Without a name a reject would be the whole object's.
+    named = tuple(replace(found, member=found.member or _THE_REST) for found in rejected)
+    return Reading(documents=tuple(documents), rejected=named)
 
 
 def recognise(name: str, data: bytes) -> Format:
@@ -60,8 +71,12 @@ def recognise(name: str, data: bytes) -> Format:
 
 
 def suffix_of(key: str) -> str:
-    """Return what may decide the parser of a document; with its bytes, it decides its text."""
-    return PurePosixPath(key).suffix.lower()
+    """Return what may decide the parser of a document, of a packed one too; with its bytes, it decides its text."""
+    path = PurePosixPath(key.lower())
+    packed = ""
+    while path.suffix == ".gz":
+        packed, path = path.suffix + packed, path.with_suffix("")
+    return path.suffix + packed
 
 
 def _read(data: bytes, context: Context, *, member: str, depth: int) -> Iterator[ParsedDocument | RejectedMember]:
@@ -123,8 +138,12 @@ def _clean(block: Block) -> Block:
 
 
 def _joined(*members: str) -> str:
-    """Return the name of a document within a document within an object."""
-    return "/".join(_UNWRITABLE.sub("", member) for member in members if member)
+    """Return the name of a document within a document within an object, no longer than its column."""
+    name = "/".join(_UNWRITABLE.sub("", member) or _NAMELESS for member in members if member)
+    if len(name.encode()) <= text_bytes("member"):
+        return name
+    digest = f"~{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
+    return name.encode()[: text_bytes("member") - len(digest)].decode(errors="ignore") + digest
 
 
 def _of_all(rejected: list[RejectedMember]) -> Rejected:

@@ -50,9 +50,10 @@ class EmbeddingStore:
         table = pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA)
         self._store.write_batches(self._bucket, self.catalog_key(name), CATALOG_SCHEMA, table.to_batches())
 
-    def add_catalog(self, tables: Tables, name: str, *, release: str = "") -> None:
+    def add_catalog(self, tables: Tables, name: str, *, release: str = "") -> str:
         """Make `name` a table of what the catalog knows, one row for each key and ETag; of one release alone if asked.
 
+        Return the name of a view of all its rows, what other limits have rejected in part included.
         A release's tables are merged when it is done: what is gone since it was listed is to be found in another.
         """
         listed = 0
@@ -63,6 +64,7 @@ class EmbeddingStore:
             if not tables.add_what_is_there(view, self._store, self._bucket, keys, CATALOG_SCHEMA):
                 break
         tables.define(name, _KNOWN.format(catalog=view, limits=self._limits))
+        return view
 
     def merge_catalog(self, release: str) -> None:
         """Make one table of a release's many: there is one for each part until then, and a night should leave one."""

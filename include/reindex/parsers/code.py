@@ -28,6 +28,8 @@ _DEFINITION = re.compile(
 _VARIABLES = frozenset({"lexical_declaration", "variable_declaration"})
 _FUNCTION_VALUES = frozenset({"arrow_function", "function_expression"})
 _WRAPPERS = frozenset({"decorated_definition", "export_statement", "template_declaration", "expression_statement"})
+# Where code goes on behind a definition that stands in none. Not the file's name: copies share their chunks.
+_TOP_LEVEL = "(top level)"
 # What stands above a definition, or before its name, and belongs to it.
 _BESIDE = re.compile(r".*(?:comment|attribute|decorator|annotation|modifier).*")
 _ENDS_ONLY = re.compile(r"[\s})\];,]*(?:end[\s;]*)*")
@@ -42,7 +44,7 @@ def read_code(data: bytes, context: Context) -> Iterator[ParsedDocument]:
     path = PurePosixPath(context.name)
     language = LANGUAGES.get(path.suffix.lower())
     definitions = _definitions(source, language) if language else []
-    yield ParsedDocument(title="", blocks=tuple(_pieces(source, definitions, path.name)))
+    yield ParsedDocument(title="", blocks=tuple(_pieces(source, definitions)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,11 @@ class _Definition:
         return self.outer.level + 1 if self.outer else 1
 
 
-def _pieces(source: str, definitions: list[_Definition], name: str) -> Iterator[Block]:
+def _pieces(source: str, definitions: list[_Definition]) -> Iterator[Block]:
     lines = _LINE.findall(source)
     cuts = {definition.first: (definition.level, definition.label) for definition in reversed(definitions)}
     for start, outer in _resumed(definitions, lines):
-        cuts.setdefault(start, (outer.level, outer.label) if outer else (1, name))
+        cuts.setdefault(start, (outer.level, outer.label) if outer else (1, _TOP_LEVEL))
     starts = sorted({0, *cuts})
     for start, end in pairwise([*starts, len(lines)]):
         level, label = cuts.get(start, (0, ""))

@@ -105,14 +105,21 @@ def _attachments(part: EmailMessage, context: Context) -> Iterator[EmailMessage]
     if kind == "message" and part.get_content_type() != "message/rfc822":
         return
     # A picture within the text is nearly always a logo.
-    if kind == "image" and not part.is_attachment() and not context.parsing.ocr:
+    if kind == "image" and not _is_attached(part) and not context.parsing.ocr:
         return
     yield part
 
 
 def _is_shown(part: EmailMessage) -> bool:
     is_text = part.get_content_type() in {"text/plain", "text/html"}
-    return is_text and not part.is_attachment() and not _file_name(part)
+    return is_text and not _is_attached(part) and not _file_name(part)
+
+
+def _is_attached(part: EmailMessage) -> bool:
+    try:
+        return part.is_attachment()
+    except (LookupError, ValueError):  # of parameters that cannot be taken apart
+        return _header(part, "content-disposition").lower().startswith("attachment")
 
 
 def _file_name(part: EmailMessage) -> str:

@@ -94,13 +94,13 @@ _OLE_STREAMS = [
     ("PowerPoint Document", "ppt"),
 ]
 _HTML = re.compile(
-    r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype html|<(html|head|body|title|meta)[\s>])",
+    r"\s*(<\?xml[^>]*>\s*)?(?>(?:<!--.*?-->\s*)*+)(<!doctype html|<(html|head|body|title|meta)[\s>])",
     re.IGNORECASE | re.DOTALL,
 )
 _XML = re.compile(
     r"\s*(<\?xml\s|<!DOCTYPE\s|<([A-Za-z_][\w.-]*:)?[A-Za-z_][\w.-]*(\s+[\w:.-]+\s*=|\s*/?>).*>\s*\Z)", re.DOTALL
 )
-_MBOX = re.compile(r"From \S+.*\d{4}.*\r?\n[!-9;-~]+:")
+_MBOX = re.compile(r"From \S{1,200}[^\n]{0,100}?\d{4}[^\n]{0,100}\n[!-9;-~]+:")
 _HEADERS = re.compile(r"\A(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*)+")
 _MAIL_HEADER = re.compile(
     r"^(from|to|date|subject|received|message-id|mime-version|return-path|delivered-to|content-type):",

@@ -11,7 +11,7 @@ from reindex.parsers import Context, Rejected
 from reindex.parsers.text import decoded
 from reindex.records import Block, ParsedDocument, RejectReason, Shape
 
-_MOMENT = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
+_MOMENT = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
 # SBV has a comma where the others have an arrow.
 _CUE = re.compile(rf"\s*{_MOMENT}\s*(?:-->|,)\s*{_MOMENT}(?:\s.*)?")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
