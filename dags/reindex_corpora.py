@@ -14,7 +14,7 @@ from reindex.naming import dag_id
 from reindex.settings import Corpus, corpus_files, load_corpus
 from reindex_airflow import hooks, tasks
 from reindex_airflow.assets import live_index
-from reindex_airflow.operators import BuildIndexOperator, BulkLoadOperator, RayJobOperator
+from reindex_airflow.operators import BuildIndexOperator, BulkLoadOperator, RayJobOperator, VerifyOperator
 
 
 def run_form(corpus: Corpus) -> dict[str, Param]:
@@ -74,7 +74,7 @@ def reindex_dag(corpus: Corpus) -> DAG:
         assembled = RayJobOperator(stage="assemble", corpus=corpus.name, release=embedded.output)
         loaded = BulkLoadOperator(corpus=corpus.name, release=assembled.output)
         indexed = BuildIndexOperator(corpus=corpus.name, release=loaded.output)
-        verified = RayJobOperator(stage="verify", corpus=corpus.name, release=indexed.output)
+        verified = VerifyOperator(corpus=corpus.name, release=indexed.output)
         promoted = tasks.promote_release.override(outlets=[live_index(corpus.name)])(verified.output, corpus.name)
         promoted >> tasks.retire_releases(release, corpus.name)
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
 
-from reindex_airflow.operators import RayJobLink
+from reindex_airflow.operators import PAGES_PREFIX, RayJobLink, ReportLink
 
 
 class ReindexPlugin(AirflowPlugin):
     name = "reindex"
-    operator_extra_links = [RayJobLink()]  # noqa: RUF012 - Airflow reads a class attribute
+    operator_extra_links = [RayJobLink(), ReportLink()]  # noqa: RUF012 - Airflow reads a class attribute
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:
+        # The API server alone asks for them: no task is to pay for importing Airflow's log-in.
+        from reindex_airflow.pages import app
+
+        return [{"app": app, "url_prefix": PAGES_PREFIX, "name": "Reindex"}]

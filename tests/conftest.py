@@ -35,6 +35,8 @@ CORPORA: dict[str, dict[str, Any]] = {
     "nobucket": {"source": {"bucket": "nowhere"}},
     "rolled": {},
     "readers": {},
+    "judged": {},
+    "drifting": {},
 }
 _FIRST_PORTS = range(22_000, 30_000, 100)
 

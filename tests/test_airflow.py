@@ -46,6 +46,9 @@ print("\\n" + json.dumps({
             "transient": decision(task, JobFailed("a", "b")),
             "outlets": [outlet.name for outlet in task.outlets],
             "trigger_rule": task.trigger_rule,
+            "links": [link.name for link in task.operator_extra_links],
+            "mapped": task.is_mapped,
+            "index": getattr(task, "map_index_template", None),
         } for task in dag.tasks},
     } for name, dag in bag.dags.items()},
 }))
@@ -53,8 +56,9 @@ print("\\n" + json.dumps({
 STAGES = ["snapshot", "plan", "embed", "assemble", "load", "index", "verify", "promote", "retire"]
 
 
-def look(code: str, *arguments: str, corpora: Path, home: Path) -> Any:
+def look(code: str, *arguments: str, corpora: Path, home: Path, **settings: str) -> Any:
     environment = {
+        **settings,
         "PATH": os.environ["PATH"],
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -83,9 +87,9 @@ def test_the_dags_load_without_an_error_and_without_torch_ray_or_pymilvus(bag: A
     assert bag["heavy"] == []
 
 
-def test_every_corpus_file_is_a_dag_and_one_more_rolls_back(bag: Any) -> None:
+def test_every_corpus_file_is_a_dag_and_one_more_rolls_back_and_one_checks(bag: Any) -> None:
     corpora = {"reindex_good", "reindex_manual", "reindex_bad", "reindex_bad.name"}
-    assert set(bag["dags"]) == corpora | {"reindex_roll_back"}
+    assert set(bag["dags"]) == corpora | {"reindex_roll_back", "reindex_verify_live"}
 
 
 def test_the_rollback_chooses_waits_for_memory_and_switches(bag: Any) -> None:
@@ -106,6 +110,82 @@ def test_the_rollback_s_form_asks_for_a_corpus_however_broken_its_file_and_names
     assert all(param["title"] for param in params.values())
 
 
+def test_what_is_live_is_measured_every_morning_each_corpus_by_a_task_of_its_own(bag: Any) -> None:
+    dag = bag["dags"]["reindex_verify_live"]
+    assert (dag["schedule"], dag["catchup"], dag["max_active_runs"]) == ("0 6 * * *", False, 1)
+    choose, check = dag["tasks"]["choose"], dag["tasks"]["check"]
+    assert (choose["mapped"], check["mapped"], check["upstream"]) == (False, True, ["choose"])
+    assert (check["pool"], check["index"], check["links"]) == ("ray", "{{ task.corpus }}", ["Ray job", "Report"])
+
+
+def test_the_form_of_the_check_begins_with_all_corpora_and_no_second_build(bag: Any) -> None:
+    params = bag["dags"]["reindex_verify_live"]["params"]
+    assert params["corpus"]["enum"] == [None, "bad", "bad_name", "good", "manual"]
+    assert params["noise"]["type"] == "boolean"
+    assert all(param["title"] for param in params.values())
+
+
+UNMAP = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder=sys.argv[1])
+mapped = bag.dags["reindex_verify_live"].task_dict["check"]
+task = mapped.unmap({"corpus": "good", "release": "check-1"})
+print("\\n" + json.dumps([task.task_id, task.stage, task.corpus, task.release, task.pool, task.doc_md[:7]]))
+"""
+
+
+def test_a_mapped_check_becomes_the_job_of_its_corpus(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text("name: good\nsource: {bucket: b}\n")
+    found = look(UNMAP, str(PROJECT / "dags"), corpora=tmp_path, home=tmp_path)
+    assert found == ["check", "check", "good", "check-1", "ray", "Measure"]
+
+
+CHOOSE = """
+import json, sys
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from airflow.sdk.exceptions import AirflowSkipException
+from reindex.errors import NotLive
+from reindex.settings import Index
+from reindex_airflow import tasks
+from tests.fakes import exact_store, release_files
+
+asked, live = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+run = SimpleNamespace(logical_date=None, run_after=datetime(2026, 3, 1, 6, tzinfo=UTC), run_id="r")
+tasks.get_current_context = lambda: {"params": {"corpus": asked, "noise": False}, "dag_run": run}
+files = release_files()
+store = exact_store(files)
+for corpus in live:
+    collection = f"{corpus}__{files.release}"
+    store.create_collection(collection, dimension=4, index=Index())
+    store.point_alias(corpus, collection)
+of = lambda corpus, release: type(files)(files.store, files.bucket, corpus, release)
+tasks.hooks.services = lambda: SimpleNamespace(files=of, milvus_store=lambda: nullcontext(store))
+try:
+    print("\\n" + json.dumps([chosen["corpus"] for chosen in tasks.choose_checks.function()]))
+except (AirflowSkipException, NotLive) as error:
+    print("\\n" + json.dumps(f"{type(error).__name__}: {error}"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "live", "chosen"),
+    [
+        (None, ["docs", "notes", "strange"], ["docs", "notes"]),
+        ("notes", ["docs", "notes"], ["notes"]),
+        (None, [], "AirflowSkipException: nothing is live yet"),
+        ("notes", ["docs"], "NotLive: nothing has been promoted to the alias notes yet; run the corpus first"),
+    ],
+)
+def test_what_is_live_is_chosen_to_be_checked(asked: str | None, live: list[str], chosen: Any, tmp_path: Path) -> None:
+    for name in ("docs", "notes", "other", "bad_name"):
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nsource: {{bucket: b}}\n")
+    found = look(CHOOSE, json.dumps(asked), json.dumps(live), corpora=tmp_path, home=tmp_path)
+    assert found == chosen if isinstance(chosen, list) else found.startswith(chosen)
+
+
 def test_the_stages_follow_each_other(bag: Any) -> None:
     tasks = bag["dags"]["reindex_good"]["tasks"]
     upstream = {name: task["upstream"] for name, task in tasks.items()}
@@ -120,13 +200,13 @@ def test_the_schedule_is_the_corpus_s_and_nothing_is_caught_up(bag: Any) -> None
 
 
 def test_every_task_is_documented(bag: Any) -> None:
-    for dag in (bag["dags"]["reindex_good"], bag["dags"]["reindex_roll_back"]):
+    for dag in (bag["dags"][name] for name in ("reindex_good", "reindex_roll_back", "reindex_verify_live")):
         assert dag["doc"]
         assert [name for name, task in dag["tasks"].items() if not task["doc"]] == []
 
 
 def test_a_terminal_error_fails_at_once_and_any_other_is_tried_again(bag: Any) -> None:
-    for dag in ("reindex_good", "reindex_roll_back"):
+    for dag in ("reindex_good", "reindex_roll_back", "reindex_verify_live"):
         for task in bag["dags"][dag]["tasks"].values():
             assert (task["terminal"], task["transient"], task["retries"]) == ("fail", "default", 2)
 
@@ -187,6 +267,12 @@ def test_ray_jobs_wait_for_each_other(bag: Any) -> None:
     assert {name for name, task in tasks.items() if task["pool"] == "ray"} == {"embed", "assemble", "verify"}
 
 
+def test_every_ray_job_links_to_ray_and_the_verification_to_its_report_too(bag: Any) -> None:
+    tasks = bag["dags"]["reindex_good"]["tasks"]
+    linked = {name: task["links"] for name, task in tasks.items() if task["links"]}
+    assert linked == {"embed": ["Ray job"], "assemble": ["Ray job"], "verify": ["Ray job", "Report"]}
+
+
 def test_the_form_begins_with_what_the_corpus_says(bag: Any) -> None:
     params = bag["dags"]["reindex_good"]["params"]
     assert params["promote"]["enum"] == [None, "auto", "never"]
@@ -216,13 +302,16 @@ for trigger in (
     round_trips.append(import_string(path)(**arguments).serialize() == (path, arguments))
 import sys
 bare = [name for name in ("hooks", "tasks", "operators", "triggers", "assets") if name in sys.modules]
-print("\\n" + json.dumps({"plugins": names, "round_trips": round_trips, "bare": bare}))
+paged = "airflow.api_fastapi.core_api.security" in sys.modules
+print("\\n" + json.dumps({"plugins": names, "round_trips": round_trips, "bare": bare, "paged": paged}))
 """
     found = look(code, corpora=tmp_path, home=tmp_path)
     assert "reindex" in found["plugins"]
     assert found["round_trips"] == [True, True]
     # Loaded by their file names too, they would be other modules than those that the DAGs import.
     assert found["bare"] == []
+    # Every task loads the plugin; the pages are for the API server alone.
+    assert not found["paged"]
 
 
 def test_the_connection_to_milvus_may_say_what_it_may_take(tmp_path: Path) -> None:

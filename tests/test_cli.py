@@ -14,7 +14,7 @@ from reindex.naming import release_name
 from tests.conftest import REINDEX
 
 COMMANDS = ["up", "down", "status", "corpora", "put", "run", "releases", "rejects", "rollback", "retire"]
-COMMANDS += ["search", "explain", "erase", "eval"]
+COMMANDS += ["verify", "search", "explain", "erase", "eval"]
 
 
 def reindex(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -34,11 +34,12 @@ def test_every_command_of_the_contract_is_there() -> None:
     assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("command", ["eval"])
-def test_what_comes_later_says_so(tmp_path: Path, command: str) -> None:
-    assert (
-        refusal(reindex(tmp_path, command, "docs", "--any")) == f"reindex: reindex: {command}: comes in a later version"
-    )
+def test_judgements_that_cannot_be_read_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    queries, qrels = tmp_path / "queries.jsonl", tmp_path / "qrels.tsv"
+    queries.write_text('{"_id": "1", "text": "how do I parse json"}\n')
+    qrels.write_text("1\tlibrary/json\tvery\n")
+    said = refusal(reindex(tmp_path, "eval", "python-docs", "--queries", str(queries), "--qrels", str(qrels)))
+    assert said.startswith(f"reindex: {qrels}, line 1: has the grade 'very', which is no whole number; expected: ")
 
 
 @pytest.mark.parametrize("option", [("--promote", "ask")])
@@ -63,6 +64,7 @@ def test_wrong_usage_is_status_2(tmp_path: Path) -> None:
     assert reindex(tmp_path, "erase", "python-docs", "python-docs/a.md").returncode == 2
     assert reindex(tmp_path, "run", "python-docs", "--promote", "perhaps").returncode == 2
     assert reindex(tmp_path, "search", "python-docs", "text", "-k", "0").returncode == 2
+    assert reindex(tmp_path, "eval", "python-docs", "--queries", "nowhere", "--qrels", "nowhere").returncode == 2
 
 
 def test_a_stack_that_was_never_started_is_said_to_be(tmp_path: Path) -> None:
@@ -78,11 +80,14 @@ def test_an_unknown_corpus_and_an_unknown_key_are_refused_without_a_server(tmp_p
     assert "typo.yaml: gaet: unknown key; allowed here: name" in refusal(reindex(tmp_path, "run", "typo", **corpora))
 
 
-def test_a_rollback_minds_that_the_corpus_is_known_and_not_what_its_file_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["rollback", "verify"])
+def test_what_is_live_asks_for_a_corpus_that_is_known_and_not_for_what_its_file_says(
+    tmp_path: Path, command: str
+) -> None:
     (tmp_path / "typo.yaml").write_text("name: typo\nsource: {bucket: b}\ngaet: {}\n")
     corpora = {"REINDEX_CORPORA": str(tmp_path)}
-    assert "no corpus is called 'other'" in refusal(reindex(tmp_path, "rollback", "other", **corpora))
-    assert "REINDEX_AIRFLOW_URL: is not set" in refusal(reindex(tmp_path, "rollback", "typo", **corpora))
+    assert "no corpus is called 'other'" in refusal(reindex(tmp_path, command, "other", **corpora))
+    assert "REINDEX_AIRFLOW_URL: is not set" in refusal(reindex(tmp_path, command, "typo", **corpora))
 
 
 @pytest.mark.parametrize(

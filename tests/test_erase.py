@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,11 +23,14 @@ from reindex.errors import ErasedDocument, JobFailed, LedgerMismatch
 from reindex.ledger import check_ledger
 from reindex.naming import alias_name, collection_name, tombstone_key
 from reindex.plan import UNCHANGED
-from reindex.releases import ReleaseFiles
+from reindex.recount import draw_ledger
+from reindex.releases import RECALL_FILE, REPORT_FILE, ReleaseFiles
+from reindex.report import render_report
 from reindex.rollback import roll_back
+from reindex.scan import FILED_SCHEMA
 from reindex.store import ExactStore
 from reindex.tombstones import bury
-from reindex.verify import FILED_SCHEMA, QUERIES_SCHEMA, draw_ledger
+from reindex.verify import QUERIES_SCHEMA
 from tests.fakes import STATE_BUCKET, exact_store
 from tests.nights import CountingEmbedder, Nights, in_process
 from tests.test_whole_run import notes
@@ -76,13 +81,14 @@ class LiveNights(Nights):
             for batch in self.store.read_batches(STATE_BUCKET, file["file"])
             for row in batch.to_pylist()
         ]
-        counts = pa.array(filed, pa.string()).value_counts()
-        table = pa.Table.from_arrays([counts.field("values"), counts.field("counts")], schema=FILED_SCHEMA)
+        counted = [{"document": document, "rows": rows} for document, rows in Counter(filed).items()]
+        table = pa.Table.from_pylist(counted, schema=FILED_SCHEMA)
         erased = erased_rows(files, number)
         rows = self.vectors.count_rows(collection)
         check_ledger(
             draw_ledger(
                 files,
+                self.parts(files),
                 table,
                 file_rows=len(filed),
                 collection_rows=rows,
@@ -90,9 +96,7 @@ class LiveNights(Nights):
                 erased_rows=erased,
             )
         )
-        files.write_report(
-            "verify", 0, {"rows": rows, "collection_id": number, "erased_rows": erased, "searched_without_index": True}
-        )
+        files.write_report("verify", 0, {"rows": rows, "collection_id": number, "erased_rows": erased})
 
     def collection(self, files: ReleaseFiles) -> str:
         return collection_name(self.corpus.name, files.release)
@@ -401,7 +405,8 @@ def keep_queries(nights: LiveNights, files: ReleaseFiles, *, floor: float = 0.99
         for batch in nights.store.read_batches(STATE_BUCKET, file["file"])
     ]
     vectors = pa.chunked_array(found).combine_chunks()
-    table = pa.table([vectors, pa.array(np.full(len(vectors), floor, "float32"))], schema=QUERIES_SCHEMA)
+    own = pa.array([""] * len(vectors), pa.string())
+    table = pa.table([vectors, pa.array(np.full(len(vectors), floor, "float32")), own], schema=QUERIES_SCHEMA)
     files.write_table("queries.parquet", QUERIES_SCHEMA, table.to_batches())
 
 
@@ -434,6 +439,22 @@ def test_reports_that_name_it_do_so_no_more(nights: LiveNights) -> None:
     assert (told["message"], told["arguments"]) == (f"neither indexed nor rejected: [erased], {KEY}.bak", [[]])
     assert KEY not in json.dumps(files.report("plan"))
     assert files.needed_report("plan")["withhold"] == 41
+
+
+def test_the_page_of_a_report_names_it_no_more_nor_asks_what_it_answered(nights: LiveNights) -> None:
+    key = "docs/it's & <so>.md"
+    nights.night({"a.md": "a note on tides"})
+    files = nights.live_files()
+    changed = [{"query": f"of {name}", "candidate": [name], "live": []} for name in (key, "docs/a.md")]
+    measured = {"ledger": {"doubled": [key, "docs/b.md"]}, "overlap": {"changed": changed}}
+    files.write_json(RECALL_FILE, measured)
+    files.write_text(REPORT_FILE, render_report(measured))
+    found = nights.erase(key)
+    assert (found["left"], rows(found, holding=RECALL_FILE), rows(found, holding=REPORT_FILE)) == ([], 3, 3)
+    page = html.unescape(files.read_text(REPORT_FILE) or "")
+    assert "it's" not in page
+    assert "docs/b.md" in page
+    assert "of docs/a.md" in page
 
 
 def test_a_collection_that_an_import_may_have_brought_it_into_goes(nights: LiveNights) -> None:

@@ -125,12 +125,13 @@ def test_the_past_is_the_last_five_verified_releases_newest_first() -> None:
 
 
 @pytest.mark.parametrize("name", INDEX_TYPES)
-def test_every_index_takes_at_least_its_vectors_and_more_with_every_row(name: str) -> None:
+def test_every_index_takes_what_it_keeps_of_its_vectors_and_more_with_every_row(name: str) -> None:
     row = INDEX_TYPES[name]
     params = {key: values[0] for key, values in row.build.items()}
     sizes = [row.memory(rows, 384, params) for rows in (1000, 2000, 4000)]
     assert sizes == sorted(sizes)
-    assert 1000 * 384 * 4 <= sizes[0] < 2 * 1000 * 384 * 4 + 1024 * 384 * 4
+    kept = {"IVF_SQ8": 1 / 4, "DISKANN": 0.225}.get(name, 1)
+    assert kept * 1000 * 384 * 4 <= sizes[0] < 2 * 1000 * 384 * 4 + 1024 * 384 * 4
 
 
 def test_the_worked_example_of_milvus_comes_out() -> None:
@@ -166,7 +167,7 @@ def test_what_just_fits_is_let_through_and_one_byte_more_is_refused() -> None:
     check_fits(replace(forecast, used_bytes=500))
     with pytest.raises(DoesNotFit) as refused:
         check_fits(replace(forecast, used_bytes=501))
-    assert refused.value.args == (400, 501, 1000, USABLE_SHARE)
+    assert refused.value.args == (400, 501, 1000, USABLE_SHARE, "the new release")
 
 
 def test_a_live_release_that_a_restart_unloaded_still_needs_its_room() -> None:

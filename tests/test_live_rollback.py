@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from reindex.errors import ReindexError
+from reindex.exact import Asked, ExactSearch, vector_matrix
 from reindex.importers import IMPORTERS
 from reindex.index import ReadinessBarrier
 from reindex.milvus import MilvusStore
@@ -23,8 +24,8 @@ from reindex.records import chunk_schema
 from reindex.releases import ReleaseFiles, read_live
 from reindex.rollback import roll_back
 from reindex.settings import Index
-from reindex.store import exact_search, vector_matrix
-from reindex.verify import FILED_SCHEMA, Nearest, keep_queries
+from reindex.tuning import Queries
+from reindex.verify import keep_queries
 from tests.conftest import LiveStack
 from tests.fakes import a_corpus, chunk_rows
 
@@ -76,15 +77,11 @@ def make_release(
     described = store.describe(collection)
     assert described is not None
     files.write_report("verify", time.time(), {"collection_id": described.id, "rows": ROWS})
-    keep_queries(files, vector_matrix(rows)[:QUERIES], exact_answers(rows), k=10)
+    queries = Queries(vectors=vector_matrix(rows)[:QUERIES], own=[""] * QUERIES, metric="IP")
+    search = ExactSearch([Asked(vectors=queries.vectors, k=10)], metric="IP", memory_bytes=2**26)
+    search.add(rows, vector_matrix(rows))
+    keep_queries(files, queries, search.found()[0], k=10)
     return files
-
-
-def exact_answers(rows: pa.Table) -> Nearest:
-    """Return what an exact search of some rows finds for the first of them."""
-    vectors = vector_matrix(rows)
-    scores = exact_search(vectors, rows["id"].to_pylist(), vectors[:QUERIES], k=10, metric="IP").scores
-    return Nearest(scores=scores, returned_scores=scores, rows=ROWS, filed=FILED_SCHEMA.empty_table())
 
 
 @dataclass(frozen=True, slots=True)

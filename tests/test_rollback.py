@@ -19,6 +19,7 @@ from reindex.errors import (
     SchemaMismatch,
     UnknownRelease,
 )
+from reindex.exact import nearest_rows
 from reindex.naming import collection_name
 from reindex.records import CollectionInfo, LoadState, chunk_schema
 from reindex.releases import QUERIES_FILE, ReleaseFiles
@@ -31,11 +32,10 @@ from reindex.rollback import (
     roll_back,
 )
 from reindex.settings import Index
-from reindex.store import ExactStore, exact_search
+from reindex.store import ExactStore
+from reindex.verify import QUERIES_SCHEMA
 from tests.fakes import STATE_BUCKET, MemoryObjectStore, a_corpus, chunk_rows, exact_store, release_files
 from tests.test_promote import copy_of, live_pointer, promote, verified
-
-QUERIES = pa.schema([("vector", pa.list_(pa.float32())), ("floor", pa.float32())])
 
 
 def releases(*promoted: bool) -> tuple[list[ReleaseFiles], ExactStore]:
@@ -235,10 +235,14 @@ def with_queries(metric: str, *, poor: int, verified_queries: int = 1000) -> tup
     rows = [{**row, "id": str(i), "vector": vector.tolist()} for i, vector in enumerate(vectors)]
     store.held[collection].rows = pa.Table.from_pylist(rows, schema=chunk_schema())
     store.load(collection)
-    floors = exact_search(vectors, [str(i) for i in range(60)], queries, k=5, metric=metric).scores[:, -1]
+    floors = nearest_rows(vectors, queries, k=5, metric=metric)[1][:, -1]
     floors[:poor] += 100
-    table = pa.table([pa.array(queries.tolist(), QUERIES.field(0).type), pa.array(floors)], schema=QUERIES)
-    files.write_table(QUERIES_FILE, QUERIES, table.to_batches())
+    rows_kept = [
+        {"vector": query, "floor": float(floor), "own": ""}
+        for query, floor in zip(queries.tolist(), floors, strict=True)
+    ]
+    table = pa.Table.from_pylist(rows_kept, schema=QUERIES_SCHEMA)
+    files.write_table(QUERIES_FILE, QUERIES_SCHEMA, table.to_batches())
     files.write_report(
         "verify",
         0,

@@ -1,177 +1,374 @@
 from __future__ import annotations
 
-import math
-from contextlib import nullcontext
+import json
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from reindex.errors import LedgerMismatch, RecallTooLow, TooManyRejects
-from reindex.ledger import Ledger
-from reindex.recall import Recall, check_recall, wilson_lower_bound
-from reindex.records import REJECT_SCHEMA, chunk_schema
-from reindex.settings import Gate
-from reindex.store import exact_search
-from reindex.verify import (
-    FILED_SCHEMA,
-    Nearest,
-    choose_queries,
-    judge,
-    measure_recall,
-    merge_nearest,
-    nearest_in_file,
-)
-from tests.fakes import chunk_rows, release_files
-from tests.test_ledger import GOOD
+from reindex.bench import MEANINGLESS, Bench
+from reindex.embedders import EMBEDDERS, ENGINE
+from reindex.errors import LedgerMismatch, RecallTooLow, RelevanceWorse, TooManyRejects, WrongVectors
+from reindex.naming import collection_name
+from reindex.records import chunk_schema
+from reindex.releases import ReleaseFiles
+from reindex.settings import Queries as QueriesSection
+from reindex.verify import verify_release
+from tests.bench import OtherEmbedder, PoorStore, bench_of
+from tests.fakes import STATE_BUCKET, exact_store
+from tests.nights import CountingEmbedder, Nights, in_process, with_settings
 
-GOOD_RECALL = Recall(k=10, queries=1000, mean=0.99, bound=0.985, confidence=0.95, poor_share=0.0, short_answers=0)
+TOPICS = ["tides", "looms", "comets", "orchids", "glaciers", "bridges", "mills", "harbours"]
 
 
-def unit_vectors(count: int, dimension: int = 8, seed: int = 1) -> np.ndarray:
-    vectors = np.random.default_rng(seed).normal(size=(count, dimension)).astype("float32")
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def file_of(vectors: np.ndarray, first: int = 0) -> list[pa.RecordBatch]:
-    """Return rows whose ids are their numbers, in batches of three."""
-    template = chunk_rows(["x"]).to_pylist()[0]
-    rows = [{**template, "id": str(first + i), "vector": vector.tolist()} for i, vector in enumerate(vectors)]
-    return pa.Table.from_pylist(rows, schema=chunk_schema()).to_batches(max_chunksize=3)
-
-
-@pytest.mark.parametrize("metric", ["IP", "COSINE", "L2"])
-def test_exact_search_agrees_with_the_definition_of_the_metric(metric: str) -> None:
-    vectors, queries = 2 * unit_vectors(20), unit_vectors(3, seed=2)
-    found = exact_search(vectors, [str(i) for i in range(20)], queries, k=5, metric=metric)
-    for query, ids, scores in zip(queries, found.ids, found.scores, strict=True):
-        products = vectors @ query
-        expected = {
-            "IP": products,
-            "COSINE": products / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query),
-            "L2": -((vectors - query) ** 2).sum(1),
-        }[metric]
-        assert ids == [str(i) for i in np.argsort(-expected)[:5]]
-        assert scores == pytest.approx(np.sort(expected)[::-1][:5], abs=1e-5)
-
-
-def test_neighbours_over_several_files_are_those_over_all_rows() -> None:
-    vectors, queries = unit_vectors(30), unit_vectors(4, seed=2)
-    returned = [["0", "29"]] * 4
-    parts = [nearest_in_file(file_of(vectors[i : i + 10], i), queries, returned, k=7, metric="IP") for i in (0, 10, 20)]
-    merged = merge_nearest(parts, 7)
-    whole = exact_search(vectors, [str(i) for i in range(30)], queries, k=7, metric="IP")
-    assert merged.scores == pytest.approx(whole.scores, abs=1e-5)
-    assert merged.rows == 30
-    assert merged.returned_scores[:, 0] == pytest.approx(queries @ vectors[0], abs=1e-5)
-    assert merged.returned_scores[:, 1] == pytest.approx(queries @ vectors[29], abs=1e-5)
-
-
-def nearest(scores: list[float], returned: list[float], rows: int = 100) -> Nearest:
-    return Nearest(
-        scores=np.array([scores], "float32"),
-        returned_scores=np.array([returned], "float32"),
-        rows=rows,
-        filed=FILED_SCHEMA.empty_table(),
-    )
-
-
-@pytest.mark.parametrize(
-    ("returned_ids", "returned_scores", "expected"),
-    [
-        (["0", "1", "2", "3"], [0.9, 0.8, 0.7, 0.6], 1.0),
-        (["0", "1", "2", "9"], [0.9, 0.8, 0.7, 0.6], 1.0),  # an equal score under another id
-        (["0", "1", "2", "9"], [0.9, 0.8, 0.7, 0.5], 0.75),
-        (["0", "0", "0", "0"], [0.9, 0.9, 0.9, 0.9], 0.25),  # one id is one neighbour
-        (["0", "1"], [0.9, 0.8, -math.inf, -math.inf], 0.5),  # a short answer misses the rest
-        (["7", "8", "9", "x"], [0.1, 0.1, 0.1, -math.inf], 0.0),
-        ([], [-math.inf] * 4, 0.0),
-    ],
-)
-def test_recall_counts_true_neighbours_and_their_equals(
-    returned_ids: list[str], returned_scores: list[float], expected: float
-) -> None:
-    exact = nearest([0.9, 0.8, 0.7, 0.6], returned_scores)
-    assert measure_recall(exact, [returned_ids], k=4, confidence=0.95).mean == expected
-
-
-def test_a_corpus_smaller_than_k_is_fully_found_when_every_row_is() -> None:
-    exact = nearest([0.9, 0.8], [0.9, 0.8, -math.inf], rows=2)
-    found = measure_recall(exact, [["0", "1"]], k=3, confidence=0.95)
-    assert (found.mean, found.short_answers) == (1.0, 0)
-
-
-def test_the_bound_is_wilson_s() -> None:
-    # Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, 95 % two-sided, lower limit 0.2553.
-    assert wilson_lower_bound(81 / 263, 263, 0.975) == pytest.approx(0.2553, abs=5e-5)
-
-
-def test_a_perfect_sample_is_not_called_certain() -> None:
-    assert wilson_lower_bound(1.0, 20, 0.95) < 0.9
-    assert 0.997 < wilson_lower_bound(1.0, 1000, 0.95) < 1
-
-
-def test_queries_are_the_same_each_time_and_different_from_each_other() -> None:
-    passages = [(f"{i:032x}", " ".join(f"word{i}_{j}" for j in range(40))) for i in range(5)]
-    queries = choose_queries(passages, 50)
-    assert queries == choose_queries(list(reversed(passages)), 50)
-    assert len(set(queries)) == len(queries) == 50
-    assert all(len(query.split()) == 12 for query in queries)
-
-
-def verdict(recall: Recall = GOOD_RECALL, ledger: Ledger = GOOD, **gate: float) -> dict[str, object]:
-    files = release_files()
-    reject = {
-        "key": "bad.pdf",
-        "member": "",
-        "version": "",
-        "stage": "embed",
-        "reason": "r",
-        "detail": "broken",
-        "bytes": 1,
+def documents(count: int = 30) -> dict[str, str | bytes]:
+    """Return documents of which each paragraph is a passage of its own."""
+    return {
+        f"{number:03}.md": f"# Report {number} of {TOPICS[number % 8]}\n\n"
+        + "\n\n".join(
+            f"## Station {number * 31 + part}\n\n"
+            + " ".join(f"{'x' * (1 + (number * 7 + part * 3 + word * word) % 23)}" for word in range(120))
+            for part in range(4)
+        )
+        for number in range(count)
     }
-    table = pa.Table.from_pylist([reject], schema=REJECT_SCHEMA)
-    files.write_table("rejects.parquet", REJECT_SCHEMA, table.to_batches())
-    return judge(
-        files, Gate(max_rejected_share=gate.pop("max_rejected_share", 0.5), **gate), recall, ledger, collection_id=7
+
+
+@pytest.fixture
+def nights(monkeypatch: pytest.MonkeyPatch) -> Nights:
+    in_process(monkeypatch)
+    # The store in memory calls its rows one segment: as many as Milvus needs for an index.
+    monkeypatch.setattr("reindex.bench.SMALLEST_INDEXED_SEGMENT", 100)
+    made = Nights()
+    made.corpus = with_settings(made.corpus, gate={"queries": {"count": 200}})
+    return made
+
+
+@pytest.fixture
+def bench(nights: Nights) -> Bench:
+    nights.run(documents())
+    return bench_of(nights)
+
+
+def poor_bench(nights: Nights, quality: Any, **settings: dict[str, Any]) -> Bench:
+    """Return the bench of a release whose index finds so much."""
+    nights.corpus = with_settings(nights.corpus, **settings)
+    nights.run(documents())
+    exact = exact_store(nights.live_files())
+    return bench_of(nights, PoorStore(read_file=exact.read_file, quality=quality))
+
+
+def recall_json(bench: Bench) -> dict[str, Any]:
+    """Return what was measured, in full; the page for people must be there too."""
+    measured = bench.files.read_json("recall.json")
+    assert measured is not None
+    assert bench.files.read_text("report.html")
+    return measured
+
+
+def gates(bench: Bench) -> dict[str, bool | None]:
+    return {row["gate"]: row["passed"] for row in recall_json(bench)["gates"]}
+
+
+def test_a_good_release_passes_every_gate_that_was_asked_anything(bench: Bench) -> None:
+    measured = verify_release(bench)
+    assert measured["recall"]["mean"] == 1.0
+    assert measured["recall"]["queries"] == 200
+    assert gates(bench) == {
+        "ledger": True,
+        "rejects": True,
+        "vectors": True,
+        "recall": True,
+        "relevance": None,
+        "latency": None,
+    }
+    written = recall_json(bench)
+    assert {name: written[name] for name in measured} == json.loads(json.dumps(measured))
+
+
+def test_the_verdict_names_what_it_holds_for(bench: Bench) -> None:
+    measured = verify_release(bench)
+    described = bench.store.describe(bench.collection)
+    assert described is not None
+    assert measured["collection_id"] == described.id
+    assert measured["segments"] == [{"id": 1, "rows": measured["rows"]}]
+    assert measured["rows"] == bench.store.count_rows(bench.collection)
+
+
+def test_questions_are_passages_without_themselves_and_headings(bench: Bench) -> None:
+    measured = verify_release(bench)
+    assert measured["queries"] == {"golden": 0, "log": 0, "passages": 100, "headings": 100}
+    kept = bench.files.store.read_table(bench.files.bucket, bench.files.key("queries.parquet"))
+    assert kept is not None
+    assert sum(own != "" for own in kept.column("own").to_pylist()) == 100
+
+
+def test_the_quickest_setting_that_finds_enough_is_chosen(nights: Nights) -> None:
+    bench = poor_bench(nights, lambda params, _: 1.0 if params["ef"] >= 64 else 0.8)
+    measured = verify_release(bench)
+    assert measured["search_params"] == {"ef": 64}
+    assert measured["is_tuned"]
+    curve = recall_json(bench)["curve"]
+    means = {point["params"]["ef"]: point["slices"]["all"]["mean"] for point in curve}
+    assert list(means) == [16, 32, 64, 128, 256, 512]
+    assert means[32] < 0.95 < means[64] == means[512] == 1.0
+
+
+def test_an_index_that_no_setting_helps_is_stopped_with_what_would(nights: Nights) -> None:
+    bench = poor_bench(nights, lambda _params, _: 0.8)
+    with pytest.raises(RecallTooLow, match=r"no setting finds enough, ef 512 .* a higher index\.params\.M"):
+        verify_release(bench)
+    assert gates(bench)["recall"] is False
+
+
+def test_a_setting_that_is_pinned_is_the_one_that_must_find_enough(nights: Nights) -> None:
+    quality = lambda params, _: 1.0 if params["nprobe"] >= 8 else 0.5  # noqa: E731 - a table of qualities
+    index = {"type": "IVF_FLAT", "params": {"nlist": 16}, "search": {"nprobe": 1}}
+    bench = poor_bench(nights, quality, index=index)
+    with pytest.raises(RecallTooLow, match=r"index\.search pins nprobe 1, and nprobe 8 would do"):
+        verify_release(bench)
+
+
+def test_a_slice_with_poor_recall_stops_a_release_whose_overall_recall_passes(nights: Nights) -> None:
+    slices = {"gate": {"queries": {"count": 200}, "slices": [{"prefix": "00"}, {"group": "hr"}]}}
+    bench = poor_bench(nights, lambda _params, within: 0.5 if within == "prefix 00" else 1.0, **slices)
+    with pytest.raises(RecallTooLow, match=r"recall@10 of the slice prefix 00 is"):
+        verify_release(bench)
+    measured = recall_json(bench)
+    assert {row["name"]: row["passed"] for row in measured["slices"]} == {
+        "all": True,
+        "prefix 00": False,
+        "group hr": True,
+    }
+    assert [round(row["share"], 1) for row in measured["slices"]] == [1.0, 0.3, 1.0]
+
+
+def test_a_slice_without_rows_is_named_and_stops_nothing(nights: Nights) -> None:
+    nights.corpus = with_settings(nights.corpus, gate={"slices": [{"language": "xxx"}], "queries": {"count": 200}})
+    nights.run(documents())
+    measured = verify_release(bench_of(nights))
+    assert measured["slices"][1]["note"] == "no row is in it"
+    assert measured["slices"][1]["passed"] is None
+
+
+def test_too_small_a_corpus_says_that_recall_is_meaningless(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    in_process(monkeypatch)
+    nights.run(documents(3))
+    bench = bench_of(nights)
+    measured = verify_release(bench)
+    assert (measured["recall"], measured["note"]) == (None, MEANINGLESS)
+    assert measured["note"].startswith("recall is meaningless below 1,024 rows a segment")
+    assert gates(bench)["recall"] is None
+
+
+def test_a_single_note_can_be_measured(nights: Nights) -> None:
+    nights.run({"a.txt": "left and right"})
+    assert verify_release(bench_of(nights))["recall"] is None
+
+
+def test_a_tenth_of_the_rows_missing_is_stopped_by_the_ledger(bench: Bench) -> None:
+    table = bench.store.fetch(bench.collection, "language", ["", "eng", "und", "lat", "vie"], ["id"])
+    bench.store.delete_rows(bench.collection, [row["id"] for row in table[::10]])
+    with pytest.raises(LedgerMismatch, match="counted in Milvus"):
+        verify_release(bench)
+
+
+def test_the_vectors_of_one_document_in_another_s_place_are_stopped_by_name(nights: Nights) -> None:
+    nights.run(documents())
+    files = nights.live_files()
+    name = files.needed_report("assemble")["files"][0]["file"]
+    rows = files.store.read_table(files.bucket, name)
+    assert rows is not None
+    held = rows.to_pylist()
+    first, second = ([row for row in held if row["document"] == f"docs/{key}.md"] for key in ("003", "017"))
+    for one, other in zip(first, second, strict=False):
+        one["vector"], other["vector"] = other["vector"], one["vector"]
+    changed = pa.Table.from_pylist(held, schema=chunk_schema())
+    files.store.write_batches(files.bucket, name, chunk_schema(), changed.to_batches())
+    with pytest.raises(
+        LedgerMismatch, match=r"than in the parts: docs/003\.md, docs/017\.md;|docs/003\.md, docs/017\.md"
+    ):
+        verify_release(bench_of(nights))
+
+
+def test_two_models_mixed_are_stopped_by_the_vectors(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights.run(dict(list(documents().items())[:20]))
+    monkeypatch.setitem(EMBEDDERS, ENGINE, lambda model, *_: OtherEmbedder(model.dimension))
+    nights.run(documents())
+    with pytest.raises(WrongVectors, match="were two models mixed"):
+        verify_release(bench_of(nights))
+
+
+def test_vectors_that_the_server_has_scrambled_are_stopped(bench: Bench) -> None:
+    held = exact_rows(bench)
+    vectors = held.column("vector").to_pylist()
+    place = held.schema.get_field_index("vector")
+    turned = pa.array([*vectors[1:], vectors[0]], held.schema.field("vector").type)
+    bench.store.held[bench.collection].rows = held.set_column(place, held.schema.field("vector"), turned)  # type: ignore[attr-defined]
+    with pytest.raises(WrongVectors, match="served as others"):
+        verify_release(bench)
+
+
+def exact_rows(bench: Bench) -> pa.Table:
+    return bench.store.held[bench.collection].rows  # type: ignore[attr-defined]
+
+
+def test_too_many_rejects_stop_a_release_and_name_the_first(nights: Nights) -> None:
+    nights.run({**documents(), "bad.pdf": b"%PDF-1.4 and then nothing", "worse.pdf": b"%PDF-1.4 nor here"})
+    with pytest.raises(TooManyRejects, match=r"2 of 32 documents were rejected.*(bad|worse)\.pdf"):
+        verify_release(bench_of(nights))
+
+
+def test_a_ceiling_of_latency_stops_what_is_slower(nights: Nights) -> None:
+    nights.corpus = with_settings(nights.corpus, gate={"max_p99_ms": 1e-6, "queries": {"count": 200}})
+    nights.run(documents())
+    bench = bench_of(nights)
+    with pytest.raises(Exception, match=r"99th percentile of a search is .* ms, over gate\.max_p99_ms 1e-06"):
+        verify_release(bench)
+    assert gates(bench)["latency"] is False
+
+
+def test_what_is_live_is_asked_the_same_and_the_most_changed_questions_are_named(nights: Nights) -> None:
+    nights.run(documents())
+    first = bench_of(nights)
+    before = nights.live_files()
+    before.write_report("verify", 0, verify_release(first))
+    first.store.point_alias("docs", collection_name("docs", before.release))
+    nights.run({**documents(), "007.md": "# Wholly rewritten\n\n" + "of other words and letters " * 40})
+    second = bench_of(nights, first.store)  # type: ignore[arg-type]
+    verify_release(second)
+    measured = recall_json(second)
+    overlap = measured["overlap"]
+    assert overlap["live"] == before.release
+    assert 0.5 < overlap["mean"] < 1
+    shares = [row["overlap"] for row in overlap["changed"]]
+    assert shares == sorted(shares)
+    assert {document for row in overlap["changed"] for document in row["candidate"]} >= {"docs/007.md"}
+    assert set(measured["latency"]["live"]) == set(measured["latency"]["candidate"]) == {"1", "4"}
+
+
+def test_a_live_release_of_another_model_is_asked_as_its_own_model_asks(nights: Nights) -> None:
+    nights.run(documents())
+    first = bench_of(nights)
+    before = nights.live_files()
+    before.write_report("verify", 0, verify_release(first))
+    first.store.point_alias("docs", collection_name("docs", before.release))
+    nights.corpus = with_settings(nights.corpus, embedding={"precision": "float32", "query_prompt": "query: "})
+    nights.run(documents(), rebuild=True)
+    CountingEmbedder.texts = 0
+    second = bench_of(nights, first.store)  # type: ignore[arg-type]
+    verify_release(second)
+    assert recall_json(second)["overlap"]["mean"] > 0
+    # The headings for the one, everything for the other, and the passages whose vectors are looked at.
+    assert CountingEmbedder.texts == 100 + 200 + 256
+
+
+def test_few_queries_are_refused_in_the_corpus_file() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 200"):
+        QueriesSection(count=199)
+
+
+def judged_nights(nights: Nights, *, max_loss: float = 0.01) -> Nights:
+    """Return nights whose corpus names golden queries: each asks for a document by one of its own passages."""
+    golden = {"queries": "q.jsonl", "qrels": "qrels.tsv", "max_loss": max_loss}
+    nights.corpus = with_settings(nights.corpus, gate={"queries": {"count": 200}, "golden": golden})
+    return nights
+
+
+def judge_by(nights: Nights, bench: Bench, *, wrong: int = 0) -> Bench:
+    """Freeze golden queries with a release: the first passage of each document, judged to be of it, some wrongly."""
+    texts = {name: held[0] for name, held in sorted(nights.texts().items())}
+    names = list(texts)
+    queries = "\n".join(json.dumps({"_id": name, "text": text}) for name, text in texts.items())
+    of = {name: names[place - 1] if place < wrong else name for place, name in enumerate(names)}
+    qrels = "\n".join(f"{name}\t{judged.removesuffix('.md')}\t1" for name, judged in of.items())
+    for file, content in {"golden_queries.jsonl": queries, "golden_qrels.tsv": qrels}.items():
+        bench.files.write_text(file, content)
+    return bench
+
+
+def unlike(count: int, words: int) -> dict[str, str | bytes]:
+    """Return documents that are told apart by their first words."""
+    return {
+        f"{number:03}.md": " ".join("y" * (1 + (number * (part + 3) + part * part) % 41) for part in range(words))
+        for number in range(count)
+    }
+
+
+def promoted(nights: Nights, bench: Bench) -> Bench:
+    bench.files.write_report("verify", 0, verify_release(bench))
+    bench.store.point_alias("docs", collection_name("docs", bench.files.release))
+    return bench
+
+
+def test_golden_queries_are_asked_first_and_measured_beside_nothing_at_first(nights: Nights) -> None:
+    judged_nights(nights).run(unlike(40, 30))
+    bench = judge_by(nights, bench_of(nights))
+    verify_release(bench)
+    measured = recall_json(bench)
+    assert measured["queries"]["golden"] == 40
+    assert measured["relevance"]["candidate"]["ndcg@10"] == pytest.approx(
+        measured["relevance"]["candidate_exact"]["ndcg@10"]
     )
+    assert measured["relevance"]["live"] is None
+    assert gates(bench)["relevance"] is None
 
 
-def test_a_release_that_meets_every_gate_passes() -> None:
-    assert verdict()["collection_id"] == 7
+def test_a_release_that_finds_what_the_live_one_finds_passes(nights: Nights) -> None:
+    judged_nights(nights).run(unlike(40, 30))
+    first = promoted(nights, judge_by(nights, bench_of(nights)))
+    nights.run({**unlike(40, 30), "new.md": "something else altogether"})
+    second = judge_by(nights, bench_of(nights, first.store))  # type: ignore[arg-type]
+    verify_release(second)
+    assert gates(second)["relevance"] is True
+    assert abs(recall_json(second)["relevance"]["difference"]) < 0.05
 
 
-def test_the_gate_is_the_lower_bound_not_the_mean() -> None:
-    with pytest.raises(RecallTooLow, match=r"recall@10 is 0\.9900, its lower bound 0\.9850 against a floor of 0\.987"):
-        verdict(min_recall=0.987)
+def test_a_release_that_finds_less_of_what_was_judged_is_stopped(nights: Nights) -> None:
+    judged_nights(nights).run(unlike(40, 30))
+    first = promoted(nights, judge_by(nights, bench_of(nights)))
+    rewritten = {name: b"z " * 40 if int(name[:3]) % 2 else text for name, text in unlike(40, 30).items()}
+    nights.run({"old.md": "kept", **rewritten})
+    before = ReleaseFiles(nights.store, STATE_BUCKET, "docs", first.files.release)
+    second = bench_of(nights, first.store)  # type: ignore[arg-type]
+    for file in ("golden_queries.jsonl", "golden_qrels.tsv"):
+        second.files.write_text(file, before.read_text(file) or "")
+    with pytest.raises(RelevanceWorse, match=r"over 40 golden queries: worse by .* gate\.golden\.max_loss 0\.01"):
+        verify_release(second)
+    found = recall_json(second)["relevance"]
+    assert found["lost_to_content"] > 0.1 > abs(found["lost_to_search"])
 
 
-@pytest.mark.parametrize(("mean", "floor", "is_unindexed", "passes"), [
-    (1.0, 0.95, True, True),
-    (0.99, 0.95, True, False),
-    (1.0, 0.95, False, False),
-    (1.0, 1.0, True, False),
-])  # fmt: skip
-def test_a_handful_of_notes_passes_only_when_every_answer_is_perfect(
-    mean: float, floor: float, is_unindexed: bool, passes: bool
-) -> None:
-    bound = wilson_lower_bound(mean, 10, 0.95)
-    few = Recall(k=10, queries=10, mean=mean, bound=bound, confidence=0.95, poor_share=0.0, short_answers=0)
-    with nullcontext() if passes else pytest.raises(RecallTooLow):
-        check_recall(few, Gate(min_recall=floor), is_unindexed=is_unindexed)
+def test_judgements_of_other_documents_verify_nothing(nights: Nights) -> None:
+    judged_nights(nights).run(unlike(40, 30))
+    bench = bench_of(nights)
+    judge(bench, dict.fromkeys(range(20), "nobody-has-this"))
+    measured = verify_release(bench)
+    assert measured["relevance"]["note"].startswith("relevance not verified: none of the documents")
+    assert gates(bench)["relevance"] is None
 
 
-def test_a_tail_of_poor_queries_fails_a_good_mean() -> None:
-    with pytest.raises(RecallTooLow, match=r"5\.0% of the queries under 0\.5"):
-        verdict(Recall(k=10, queries=1000, mean=0.98, bound=0.97, confidence=0.95, poor_share=0.05, short_answers=0))
+def test_a_handful_of_judged_queries_verifies_nothing(nights: Nights) -> None:
+    judged_nights(nights).run(unlike(40, 30))
+    bench = bench_of(nights)
+    judge(bench, {0: "001", 1: "002"})
+    assert "2 judged queries are too few, 20 are needed" in verify_release(bench)["relevance"]["note"]
+    assert gates(bench)["relevance"] is None
 
 
-def test_too_many_rejects_fail_and_name_the_first() -> None:
-    with pytest.raises(TooManyRejects, match=r"1 of 4 documents were rejected.*bad\.pdf"):
-        verdict(max_rejected_share=0.2)
+def judge(bench: Bench, relevant: dict[int, str]) -> None:
+    """Freeze golden queries with a release: some words, and the one document that is relevant to them."""
+    queries = [json.dumps({"_id": str(number), "text": f"y{'y' * number} yy"}) for number in relevant]
+    bench.files.write_text("golden_queries.jsonl", "\n".join(queries))
+    qrels = [f"{number}\t{document}\t1" for number, document in relevant.items()]
+    bench.files.write_text("golden_qrels.tsv", "\n".join(qrels))
 
 
-def test_a_ledger_that_does_not_add_up_fails_before_anything_else() -> None:
-    lost = Ledger(**{**{name: getattr(GOOD, name) for name in GOOD.__slots__}, "collection_rows": 9})
-    with pytest.raises(LedgerMismatch):
-        verdict(ledger=lost, min_recall=1.0)
+def test_what_readers_ask_is_asked(nights: Nights) -> None:
+    nights.corpus = with_settings(nights.corpus, gate={"queries": {"count": 200, "log": "log.jsonl"}})
+    nights.run(documents())
+    bench = bench_of(nights)
+    lines = [json.dumps({"text": f"{'w' * number} and on"}) for number in range(1, 30)]
+    bench.files.write_text("query_log.jsonl", "\n".join(lines * 2))
+    assert verify_release(bench)["queries"] == {"golden": 0, "log": 29, "passages": 86, "headings": 85}

@@ -17,8 +17,9 @@ from reindex.errors import AccessRefused, DoesNotFit, FileMissing, LedgerMismatc
 from reindex.ledger import Ledger, check_ledger
 from reindex.plan import BUILD, UNCHANGED
 from reindex.records import DOCUMENT_SCHEMA, Memory
+from reindex.recount import draw_ledger
 from reindex.sandbox import Sandbox
-from reindex.verify import FILED_SCHEMA, draw_ledger
+from reindex.scan import FILED_SCHEMA
 from tests.fakes import STATE_BUCKET
 from tests.nights import CountingEmbedder, Nights, in_process, with_settings
 
@@ -437,7 +438,7 @@ def drawn(nights: Nights) -> Ledger:
     rows = [{"document": f"docs/{name}", "rows": count} for name, count in counts.items()]
     total = sum(counts.values())
     filed = pa.Table.from_pylist(rows, schema=FILED_SCHEMA)
-    return draw_ledger(files, filed, file_rows=total, collection_rows=total, distinct_ids=total)
+    return draw_ledger(files, nights.parts(files), filed, file_rows=total, collection_rows=total, distinct_ids=total)
 
 
 def test_the_ledger_of_a_night_adds_up(nights: Nights) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.errors import InvalidRow, NothingLeft
+from reindex.exact import vector_matrix
 from reindex.naming import chunk_id, import_file_name
 from reindex.parts import EmbeddingStore
 from reindex.records import (
@@ -26,7 +27,6 @@ from reindex.records import (
     texts_columns,
 )
 from reindex.releases import DOCUMENTS_FILE, ReleaseFiles
-from reindex.store import vector_matrix
 from reindex.tables import Tables
 from reindex.tombstones import erased_keys
 

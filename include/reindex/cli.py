@@ -16,7 +16,9 @@ from reindex import stack
 from reindex.display import (
     err,
     out,
+    print_check,
     print_erasure,
+    print_evaluation,
     print_explanation,
     print_hits,
     print_json,
@@ -27,19 +29,20 @@ from reindex.display import (
     print_table,
     stage_line,
 )
-from reindex.embedders import find_model, load_embedder
 from reindex.erase import Erasure, erase_document
-from reindex.errors import FileMissing, NotLive, ReindexError, SettingsError
+from reindex.errors import FileMissing, ReindexError, SettingsError
+from reindex.evaluate import evaluate_live
 from reindex.explain import explain_passage
 from reindex.groups import check_group
-from reindex.index_types import INDEX_TYPES
+from reindex.judgements import read_judgements
+from reindex.live_index import find_live
 from reindex.milvus import MilvusStore
-from reindex.naming import ROLLBACK_DAG, alias_name, collection_name, collection_release, dag_id, rollback_key
+from reindex.naming import CHECK_DAG, ROLLBACK_DAG, alias_name, collection_release, dag_id, rollback_key
 from reindex.overview import rejects_of, release_row
 from reindex.permissions import reader_groups
 from reindex.releases import ReleaseFiles, read_live, release_names, release_report
 from reindex.retire import retire_releases
-from reindex.runs import ROLLBACK, Airflow, Run
+from reindex.runs import CHECK, ROLLBACK, Airflow, Run
 from reindex.settings import (
     Corpus,
     airflow_connection,
@@ -204,6 +207,23 @@ def rollback(
 
 
 @app.command()
+def verify(
+    corpus: CorpusName,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="build the live index once more, and measure how much the two differ")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what is live once more; exit status 0 only if it still passes every gate that it was asked for."""
+    find_corpus(corpus, corpora_folder(_environment()))
+    with closing(Airflow(airflow_connection(_environment()))) as airflow:
+        started = airflow.trigger(CHECK_DAG, conf={"corpus": corpus, "noise": noise}, kind=CHECK)
+        _follow(airflow, started, None, quiet=True)
+    facts = _files(corpus, started.name).needed_report("check")
+    print_json(facts) if as_json else print_check(facts)
+
+
+@app.command()
 def retire(
     corpus: CorpusName,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go, and why")] = False,
@@ -229,20 +249,14 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search the corpus through its alias, as its readers do."""
-    settings, alias = _corpus(corpus), alias_name(corpus)
+    settings = _corpus(corpus)
     asked = [_group(name) for name in groups or ()]
     with MilvusStore(milvus_connection(_environment())) as store:
-        release = collection_release(corpus, store.resolve_alias(alias) or "")
-    if release is None:
-        raise NotLive(alias)
-    made_with = _files(corpus, release).corpus()
-    readers = reader_groups(settings.permissions, made_with.permissions, asked, release)
-    precision = _files(corpus, release).needed_report("plan")["precision"]
-    embedder = load_embedder(find_model(made_with.embedding.model), precision, threads=os.cpu_count() or 1)
-    vector = embedder.embed([made_with.embedding.query_prompt + text])[0].tolist()
-    params = INDEX_TYPES[made_with.index.type].search_params(k)
+        live = find_live(store, _files(corpus, ""))
+    readers = reader_groups(settings.permissions, live.corpus.permissions, asked, live.release)
+    vector, params = live.embed_queries([text])[0].tolist(), live.search_params(k)
     # The collection that was asked about, even if the alias has moved on since: it is known what readers may find.
-    collection = collection_name(corpus, release)
+    collection = live.collection
     with MilvusStore(milvus_connection(_environment())) as store:
         columns = readable_columns(store, collection)
         found = store.search(
@@ -284,13 +298,26 @@ def erase(
         raise typer.Exit(1)
 
 
-def comes_later(context: typer.Context) -> None:
-    """Not there yet: comes in a later version."""
-    raise SettingsError("reindex", str(context.info_name), _LATER)
-
-
-for _name in ("eval",):
-    app.command(name=_name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(comes_later)
+@app.command(name="eval")
+def evaluate(
+    corpus: CorpusName,
+    queries: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help='golden queries: {"_id": …, "text": …} on each line')
+    ],
+    qrels: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="judgements: query id, document id, grade on each line")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Measure how relevant the live index's answers to golden queries are; permissions hide nothing from it."""
+    _corpus(corpus)
+    judgements = read_judgements(
+        queries.read_bytes(), qrels.read_bytes(), queries_file=str(queries), qrels_file=str(qrels)
+    )
+    with MilvusStore(milvus_connection(_environment())) as store:
+        live = find_live(store, _files(corpus, ""))
+        report = evaluate_live(store, live, judgements, embed=live.embed_queries, qrels_file=str(qrels))
+    print_json(report) if as_json else print_evaluation(report)
 
 
 def main() -> None:
@@ -361,7 +388,7 @@ def _follow(airflow: Airflow, run: Run, files: ReleaseFiles | None, *, quiet: bo
                     out.print(stage_line(stage, files.report(stage) or {}))
             line.update(f"{run.name}: {state.current}{_progress(files, state.current) if files else ''}")
     if state.state != "success":
-        raise airflow.failure(run, state)
+        raise airflow.failure(run)
 
 
 def _progress(files: ReleaseFiles, stage: str) -> str:

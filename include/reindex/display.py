@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from reindex.groups import EVERYONE
+from reindex.relevance import MEASURES
 
 _SHOWN_CHARACTERS = 300
 _PIPE_WIDTH = 200
+_PASSED = {True: "passed", False: "FAILED", None: "not verified"}
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -29,7 +31,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    shown = [name for name in (rows[0] if rows else {}) if any(row[name] not in {None, ""} for row in rows)]
+    shown = [name for name in (rows[0] if rows else {}) if any(row[name] not in (None, "") for row in rows)]
     table = Table(*shown, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in shown))
@@ -39,6 +41,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict):
+        return _params(value)
     return (
         f"{value:.4f}"
         if isinstance(value, float) and value <= 1
@@ -90,16 +94,25 @@ def _release_lines(report: dict[str, Any]) -> dict[str, str]:
         "rejects": ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items()) or "none",
         "chunks": f"{report['chunks']:,} = {report['chunks_embedded']:,} embedded + {report['chunks_reused']:,} reused",
         "rows": f"{report['rows']:,}",
-        f"recall@{recall['k']}": f"{recall['mean']:.4f}, lower bound {recall['bound']:.4f} "
-        f"at {recall['confidence']:.0%} over {recall['queries']:,} queries",
+        "recall": f"recall@{recall['k']} {recall['mean']:.4f}, lower bound {recall['bound']:.4f} "
+        f"at {recall['confidence']:.0%} over {recall['queries']:,} queries"
+        if recall
+        else report["recall_note"],
+        "search with": _params(report["search_params"]),
+        **_gate_lines(report["gates"]),
         "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items()),
         "forecast": _scored(report["forecast"]) if report["forecast"] else "",
-        "note": "Milvus builds no index for so few rows: recall says nothing about the one that was asked for"
-        if report["searched_without_index"]
-        else "",
         "collection": report["collection"],
         "alias": report["alias"] or "not moved: the release stays green",
     }
+
+
+def _gate_lines(gates: list[dict[str, Any]]) -> dict[str, str]:
+    return {f"gate {row['gate']}": f"{_PASSED[row['passed']]}: {row['why']}" for row in gates}
+
+
+def _params(params: dict[str, int] | None) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (params or {}).items())
 
 
 def _forecast(forecast: dict[str, Any]) -> str:
@@ -136,6 +149,47 @@ def print_live(rollback: dict[str, Any]) -> None:
         "note": rollback["note"],
     }
     _print_lines(lines)
+
+
+def print_evaluation(report: dict[str, Any]) -> None:
+    """Show how relevant the answers of a live index are."""
+    count, first = report["missing_documents"], ", ".join(report["first_missing"])
+    lines = {
+        "release": report["release"],
+        "queries": f"{report['queries']:,} asked, {report['unjudged']:,} left out: nothing is judged relevant to them",
+        "missing": f"{count:,} relevant documents are not in the index, the first: {first}" if count else "",
+        **{name: f"{report[name]:.4f}" for name in MEASURES},
+    }
+    _print_lines(lines)
+
+
+def print_check(check: dict[str, Any]) -> None:
+    """Show what was measured of what is live, beside what was measured when it was verified."""
+    if "replaced_by" in check:
+        _print_lines(
+            {"replaced": f"{check['release']} is not live any more: {check['replaced_by']} was verified since"}
+        )
+        return
+    drift, noise = check["drift"], check.get("noise")
+    lines = {
+        "live": check["release"],
+        "rows": f"{check['rows']:,}",
+        "recall": check["note"] or f"{_then(drift, 'recall')}; lower bound {_then(drift, 'recall_bound')}",
+        "search with": _params(check["search_params"]),
+        "p99": f"{_then(drift, 'p99', digits=1)} ms",
+        "segments": "rearranged since it was verified" if drift["segments_changed"] else "",
+        **_gate_lines(check["gates"]),
+        "noise": f"two builds differ by {noise['recall']:.4f} in recall, and by {noise['overlap']:.2%} of their answers"
+        if noise
+        else "",
+    }
+    _print_lines(lines)
+
+
+def _then(drift: dict[str, Any], name: str, *, digits: int = 4) -> str:
+    now, then = (drift[f"{name}_{moment}"] for moment in ("now", "then"))
+    shown = "not measured" if now is None else f"{now:.{digits}f}"
+    return shown if then is None else f"{shown}, was {then:.{digits}f}"
 
 
 def print_retired(report: dict[str, Any], *, dry_run: bool) -> None:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from reindex.chunk import embedded_text
 from reindex.embedders import load_embedder
 from reindex.errors import FileMissing
+from reindex.naming import DIGESTS, passage_digest
 from reindex.parts import EmbeddingStore
 from reindex.prepare import EmbedTask
 from reindex.records import (
@@ -159,12 +160,25 @@ def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors, limits: s
                 "chunks": len(row["passages"]),
                 "tokens": sum(row["tokens"]),
                 "part": part if row["passages"] else "",
+                "digest": _digest(row, vectors) if row["passages"] else None,
                 "embedded": len(computed),
                 "embedded_tokens": sum(computed),
                 "limits": limits,
             }
         )
     return findings
+
+
+def _digest(document: dict[str, Any], vectors: Vectors) -> int:
+    """Return what the document's passages add up to: the ledger adds them up again from the import files."""
+    given = vectors.given[document["key"]]
+    return (
+        sum(
+            passage_digest(passage["text"], vectors.of(document["key"], text).astype("float32").tobytes())
+            for passage, text in zip(document["passages"], given, strict=True)
+        )
+        % DIGESTS
+    )
 
 
 def _take(texts: set[str], text: str) -> bool:

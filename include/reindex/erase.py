@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.erasures import record_erasure, was_erased
+from reindex.exact import similarity, vector_matrix
 from reindex.naming import alias_name, collection_release, tombstone_key
 from reindex.records import ID_COLUMN
 from reindex.releases import QUERIES_FILE, ReleaseFiles, release_names
 from reindex.settings import Source
 from reindex.storage import ObjectStore
-from reindex.store import VectorStore, drop_green, similarity, vector_matrix
+from reindex.store import VectorStore, drop_green
 from reindex.tombstones import bury
 from reindex.traces import Found, Traces, is_catalog
 

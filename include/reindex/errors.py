@@ -36,6 +36,11 @@ ReindexError
     ├── TooManyDeleted          deletions cannot be withheld, and nobody has allowed so many
     ├── TooManyRejects          more documents rejected than the corpus allows
     ├── RecallTooLow            the index misses too many true neighbours
+    ├── WrongVectors            a vector is not what the model makes of its text, or is served as another
+    ├── RelevanceWorse          readers would find less of what was judged than they do now
+    ├── TooSlow                 a search takes longer than the corpus allows
+    ├── Drifted                 what readers get is no longer what was measured
+    ├── GateBelowNoise          two builds of the same release differ by more than a gate allows
     ├── NotVerified             a release that nobody measured, or that changed since
     ├── ErasedDocument          a release still indexes a document that was erased
     ├── OlderThanLive           what is live shows the bucket at a later moment
@@ -47,6 +52,7 @@ ReindexError
     ├── PermissionsNotLive      the live release was made before the corpus had permissions
     ├── UnknownPassage          no passage of the live index has that id
     ├── InvalidQuery            a search that Milvus cannot read
+    ├── BadJudgements           golden queries, or judgements, that cannot be read or fit nothing
     ├── RunRefused              the DAG cannot be triggered as asked
     ├── RunFailed               a run ended in failure
     ├── NothingToPut            a path to copy is not there or empty
@@ -203,7 +209,7 @@ class InvalidCorpusName(TerminalError):
     def __str__(self) -> str:
         return (
             f"{self.name!r} is no name for a corpus: up to 64 lower-case letters, digits and single hyphens, "
-            "beginning with a letter; and not roll-back, whose DAG is another"
+            "beginning with a letter; and not roll-back or verify-live, whose DAGs are others"
         )
 
 
@@ -333,14 +339,21 @@ class SchemaMismatch(TerminalError):
 
 
 class DoesNotFit(TerminalError):
-    def __init__(self, needed_bytes: int, used_bytes: int, limit_bytes: int, usable_share: float) -> None:
-        super().__init__(needed_bytes, used_bytes, limit_bytes, usable_share)
+    def __init__(
+        self,
+        needed_bytes: int,
+        used_bytes: int,
+        limit_bytes: int,
+        usable_share: float,
+        what: str = "the new release",
+    ) -> None:
+        super().__init__(needed_bytes, used_bytes, limit_bytes, usable_share, what)
         self.needed_bytes, self.used_bytes = needed_bytes, used_bytes
-        self.limit_bytes, self.usable_share = limit_bytes, usable_share
+        self.limit_bytes, self.usable_share, self.what = limit_bytes, usable_share, what
 
     def __str__(self) -> str:
         return (
-            f"the new release needs {_gib(self.needed_bytes)} of Milvus's memory beside the {_gib(self.used_bytes)} in "
+            f"{self.what} needs {_gib(self.needed_bytes)} of Milvus's memory beside the {_gib(self.used_bytes)} in "
             f"use, and Milvus loads nothing above {self.usable_share:.0%} of its {_gib(self.limit_bytes)}; nothing was "
             "spent: give it more (and raise REINDEX_MILVUS_MEMORY_BYTES, where that is set), build a smaller index "
             "(index in the corpus file), or keep fewer releases in memory (retention.grace_minutes)"
@@ -384,7 +397,7 @@ class LedgerMismatch(TerminalError):
         self.problems = problems
 
     def __str__(self) -> str:
-        return f"the ledger does not add up: {'; '.join(self.problems)}; nothing was promoted"
+        return f"the ledger does not add up: {'; '.join(self.problems)}"
 
 
 class TooManyDeleted(TerminalError):
@@ -408,21 +421,88 @@ class TooManyRejects(TerminalError):
     def __str__(self) -> str:
         return (
             f"{self.rejected} of {self.listed} documents were rejected, more than gate.max_rejected_share "
-            f"{self.ceiling:g} allows, the first: {self.first}; nothing was promoted: "
+            f"{self.ceiling:g} allows, the first: {self.first}: "
             "rejects.parquet of the release names each"
         )
 
 
 class RecallTooLow(TerminalError):
-    def __init__(self, k: int, bound: float, floor: float, mean: float, poor_share: float) -> None:
-        super().__init__(k, bound, floor, mean, poor_share)
+    def __init__(
+        self, k: int, bound: float, floor: float, mean: float, poor_share: float, where: str = "", advice: str = ""
+    ) -> None:
+        super().__init__(k, bound, floor, mean, poor_share, where, advice)
         self.k, self.bound, self.floor, self.mean, self.poor_share = k, bound, floor, mean, poor_share
+        self.where, self.advice = where, advice
 
     def __str__(self) -> str:
         return (
-            f"recall@{self.k} is {self.mean:.4f}, its lower bound {self.bound:.4f} against a floor of {self.floor:g}, "
-            f"{self.poor_share:.1%} of the queries under 0.5; nothing was promoted: "
-            "build a denser index (index.params) or lower gate.min_recall"
+            f"recall@{self.k}{f' of the slice {self.where}' if self.where else ''} is {self.mean:.4f}, its lower bound "
+            f"{self.bound:.4f} against a floor of {self.floor:g}, {self.poor_share:.1%} of the queries under 0.5: "
+            f"{self.advice or 'build a denser index (index.params) or lower gate.min_recall'}"
+        )
+
+
+class WrongVectors(TerminalError):
+    def __init__(self, checked: int, documents: list[str], cosine: float) -> None:
+        super().__init__(checked, documents, cosine)
+        self.checked, self.documents, self.cosine = checked, documents, cosine
+
+    def __str__(self) -> str:
+        return (
+            f"vectors are not what the model makes of their text, or are served as others: of {self.checked} passages "
+            f"looked at, those of {len(self.documents)} documents, the first {self.documents[0]}, cosine down to "
+            f"{self.cosine:.3f}: were two models mixed? `reindex run --rebuild` embeds anew"
+        )
+
+
+class RelevanceWorse(TerminalError):
+    def __init__(self, candidate: float, live: float, high: float, max_loss: float, queries: int) -> None:
+        super().__init__(candidate, live, high, max_loss, queries)
+        self.candidate, self.live, self.high, self.max_loss, self.queries = candidate, live, high, max_loss, queries
+
+    def __str__(self) -> str:
+        return (
+            f"nDCG@10 is {self.candidate:.4f}, {self.live:.4f} of what is live, over {self.queries} golden queries: "
+            f"worse by {-self.high:.4f} at the least, more than gate.golden.max_loss {self.max_loss:g} allows: "
+            "the release's report says whether the search, the texts or the model lost it"
+        )
+
+
+class TooSlow(TerminalError):
+    def __init__(self, p99: float, ceiling: float, params: str) -> None:
+        super().__init__(p99, ceiling, params)
+        self.p99, self.ceiling, self.params = p99, ceiling, params
+
+    def __str__(self) -> str:
+        return (
+            f"the 99th percentile of a search is {self.p99:g} ms, over gate.max_p99_ms {self.ceiling:g}"
+            f"{f', with {self.params}' if self.params else ''}: give Milvus more room, "
+            "ask for less recall, or raise the ceiling"
+        )
+
+
+class Drifted(TerminalError):
+    def __init__(self, corpus: str, release: str, problems: list[str]) -> None:
+        super().__init__(corpus, release, problems)
+        self.corpus, self.release, self.problems = corpus, release, problems
+
+    def __str__(self) -> str:
+        return (
+            f"the live index of {self.corpus}, {self.release}, has drifted: {'; '.join(self.problems)}; readers still "
+            f"get it: roll back (`reindex rollback {self.corpus}`) or run again"
+        )
+
+
+class GateBelowNoise(TerminalError):
+    def __init__(self, max_loss: float, noise: float) -> None:
+        super().__init__(max_loss, noise)
+        self.max_loss, self.noise = max_loss, noise
+
+    def __str__(self) -> str:
+        return (
+            f"gate.golden.max_loss {self.max_loss:g} is below the noise of {self.noise:g} between two builds of the "
+            "same release: it would stop releases by chance; raise it, or build a denser index (index.params) and "
+            "measure the noise again (`reindex verify CORPUS --noise`)"
         )
 
 
@@ -548,6 +628,16 @@ class InvalidQuery(TerminalError):
 
     def __str__(self) -> str:
         return f"Milvus cannot read this search: {self.detail}"
+
+
+class BadJudgements(TerminalError):
+    def __init__(self, file: str, line: int, problem: str, expected: str) -> None:
+        super().__init__(file, line, problem, expected)
+        self.file, self.line, self.problem, self.expected = file, line, problem, expected
+
+    def __str__(self) -> str:
+        place = f"{self.file}, line {self.line}" if self.line else self.file
+        return f"{place}: {self.problem}; expected: {self.expected}"
 
 
 class RunRefused(TerminalError):

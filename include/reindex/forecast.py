@@ -125,6 +125,19 @@ def check_fits(forecast: Forecast) -> None:
         raise DoesNotFit(forecast.green_bytes, forecast.beside_bytes, forecast.limit_bytes, USABLE_SHARE)
 
 
+def check_twin_fits(forecast: dict[str, Any], rows: int, memory: Memory | None) -> None:
+    """Raise DoesNotFit if a second collection of a release cannot be loaded beside what is loaded.
+
+    `forecast` is what the release's plan reports, `rows` are those that it has; memory unknown refuses nothing.
+    """
+    if memory is None:
+        return
+    twin = round(forecast["green_bytes"] * rows / max(forecast["rows"], 1))
+    if memory.used_bytes + twin > USABLE_SHARE * memory.limit_bytes:
+        what = "a second collection of the release"
+        raise DoesNotFit(twin, memory.used_bytes, memory.limit_bytes, USABLE_SHARE, what)
+
+
 def score_forecast(forecast: dict[str, Any], reports: Reports) -> dict[str, Any]:
     """Set a forecast, as the plan's report holds it, against what the stages report: for each figure that is known.
 

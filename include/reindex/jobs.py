@@ -11,26 +11,28 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from reindex.assemble import assemble_import
+from reindex.bench import Bench
+from reindex.check import check_live
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import OUTCOME_SCHEMA, PART_DOCUMENTS, PartWriter
-from reindex.embedders import find_model, load_embedder
-from reindex.erasures import erased_rows
+from reindex.embedders import Embedder, find_model, load_embedder
 from reindex.errors import JobFailed, ReindexError, Stalled, TerminalError
+from reindex.importers import IMPORTERS
 from reindex.index import ReadinessBarrier
-from reindex.index_types import INDEX_TYPES
 from reindex.milvus import MilvusStore
 from reindex.naming import collection_name
+from reindex.noise import measure_noise
 from reindex.parts import EmbeddingStore
 from reindex.prepare import PREPARE_DOCUMENTS, EmbedTask, prepare_documents
+from reindex.records import Progress
 from reindex.releases import ReleaseFiles, run_stage
 from reindex.sandbox import MEGABYTE
 from reindex.settings import (
@@ -42,18 +44,9 @@ from reindex.settings import (
     state_bucket,
 )
 from reindex.storage import ObjectStore
-from reindex.verify import (
-    Nearest,
-    choose_queries,
-    draw_ledger,
-    judge,
-    keep_queries,
-    measure_recall,
-    merge_nearest,
-    nearest_in_file,
-    search_all,
-)
+from reindex.verify import verify_release
 
+T = TypeVar("T")
 _LOG = logging.getLogger("reindex")
 # Less than a whole one: a machine with a single processor must still prepare documents beside it.
 _WRITER_CPUS = 0.75
@@ -138,48 +131,62 @@ def assemble(job: Job) -> dict[str, Any]:
     return assemble_import(job.files, _parts(job), dimension=dimension, max_file_bytes=max_file_bytes)
 
 
+def check(job: Job) -> dict[str, Any]:
+    """Measure the live release once more and, where that was asked, how much two builds of it differ."""
+    begun = job.files.needed_report("begin")
+    with MilvusStore(job.milvus) as store:
+        bench = _bench(replace(job, files=job.files.of(begun["release"])), store)
+        facts = check_live(bench, job.files)
+        if not begun["noise"] or "replaced_by" in facts:
+            return facts
+        importer = IMPORTERS[store.capabilities().importer](store)
+        return {**facts, "noise": measure_noise(bench, importer, partial(_wait, job.files, "check"))}
+
+
 def verify(job: Job) -> dict[str, Any]:
     """Measure recall and draw the ledger; a release that fails gives its memory back."""
     collection = collection_name(job.corpus.name, job.files.release)
     with MilvusStore(job.milvus) as store:
         try:
-            return _verify(job, store, collection)
+            bench = _bench(job, store)
+            _wait_until_loaded(job, store, collection)
+            return verify_release(bench)
         except TerminalError:
             store.release(collection)
             raise
 
 
-def _verify(job: Job, store: MilvusStore, collection: str) -> dict[str, Any]:
+def _bench(job: Job, store: MilvusStore) -> Bench:
+    """Return what it takes to measure the job's release, with its files spread over the cluster."""
     ray = _connected_ray()
-    _wait_until_loaded(job, store, collection)
-    gate, index = job.corpus.gate, job.corpus.index
-    import_files = [file["file"] for file in job.files.needed_report("assemble")["files"]]
-    queries = _query_vectors(job, import_files)
-    params = INDEX_TYPES[index.type].search_params(gate.k)
-    returned = search_all(store, collection, queries, k=gate.k, params=params)
-    search_file = ray.remote(num_cpus=1)(_nearest)
-    shared = ray.put((queries, returned))
-    searches = [search_file.remote(job, file, shared) for file in import_files]
-    found = []
-    for search in searches:
-        found.append(ray.get(search))
-        job.files.show_progress("verify", {"files": len(found)})
-    nearest = merge_nearest(found, gate.k)
-    recall = measure_recall(nearest, returned, k=gate.k, confidence=gate.confidence)
-    keep_queries(job.files, queries, nearest, k=gate.k)
-    described = store.describe(collection)
-    collection_id = described.id if described else 0
-    erased = erased_rows(job.files, collection_id)
-    ledger = draw_ledger(
-        job.files,
-        nearest.filed,
-        file_rows=nearest.rows,
-        collection_rows=store.count_rows(collection),
-        distinct_ids=store.count_distinct_ids(collection),
-        erased_rows=erased,
+
+    def spread(keys: Sequence[str], work: Callable[[Iterable[pa.RecordBatch]], T]) -> list[T]:
+        shared = ray.put(work)
+        task = ray.remote(num_cpus=1)(_with_file)
+        return list(ray.get([task.remote(job, key, shared) for key in keys]))
+
+    return Bench(
+        files=job.files,
+        corpus=job.corpus,
+        parts=_parts(job),
+        store=store,
+        connect=lambda: MilvusStore(job.milvus),
+        embed=Embedders(),
+        spread=spread,
     )
-    measured = judge(job.files, gate, recall, ledger, collection_id=collection_id)
-    return {**measured, "search_params": params, "erased_rows": erased}
+
+
+class Embedders:
+    """Embeds queries as a release's model does; each model is loaded once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[str, str], Embedder] = {}
+
+    def __call__(self, files: ReleaseFiles, texts: list[str]) -> Any:
+        model, precision = files.corpus().embedding.model, files.needed_report("plan")["precision"]
+        if (model, precision) not in self._loaded:
+            self._loaded[model, precision] = load_embedder(find_model(model), precision, threads=os.cpu_count() or 1)
+        return self._loaded[model, precision].embed(texts)
 
 
 def _connected_ray() -> Any:
@@ -195,26 +202,24 @@ def _wait_until_loaded(job: Job, store: MilvusStore, collection: str) -> None:
     if store.load_state(collection).loaded:
         return
     barrier = ReadinessBarrier(store, collection, job.files.needed_report("load")["rows"])
-    deadline = time.monotonic() + _LOAD_SECONDS
-    while not (progress := barrier.poll()).done:
-        if time.monotonic() > deadline:
-            raise Stalled("verify", _LOAD_SECONDS, progress.message)
+    _wait(job.files, "verify", barrier.poll)
+
+
+def _wait(files: ReleaseFiles, stage: str, poll: Callable[[], Progress]) -> None:
+    """Poll once a second and show how far it is; raise Stalled if nothing moves."""
+    counts: dict[str, int] = {}
+    moved_at = time.monotonic()
+    while not (progress := poll()).done:
+        if progress.counts != counts:
+            counts, moved_at = progress.counts, time.monotonic()
+            files.show_progress(stage, counts)
+        if time.monotonic() - moved_at > _LOAD_SECONDS:
+            raise Stalled(stage, _LOAD_SECONDS, progress.message)
         time.sleep(1)
 
 
-def _nearest(job: Job, file: str, shared: tuple[Any, list[list[str]]]) -> Nearest:
-    queries, returned = shared
-    batches = job.files.store.read_batches(job.files.bucket, file)
-    return nearest_in_file(batches, queries, returned, k=job.corpus.gate.k, metric=job.corpus.index.metric)
-
-
-def _query_vectors(job: Job, import_files: list[str]) -> Any:
-    batches = chain.from_iterable(job.files.store.read_batches(job.files.bucket, file) for file in import_files)
-    passages = ((row["id"], row["text"]) for batch in batches for row in batch.select(["id", "text"]).to_pylist())
-    embedding = job.corpus.embedding
-    precision = job.files.needed_report("plan")["precision"]
-    embedder = load_embedder(find_model(embedding.model), precision, threads=os.cpu_count() or 1)
-    return embedder.embed([embedding.query_prompt + text for text in choose_queries(passages)])
+def _with_file(job: Job, key: str, work: Callable[[Iterable[pa.RecordBatch]], T]) -> T:
+    return work(job.files.store.read_batches(job.files.bucket, key))
 
 
 def _embed_task(job: Job, plan: dict[str, Any], *, threads: int) -> EmbedTask:
@@ -236,11 +241,16 @@ def _parts(job: Job) -> EmbeddingStore:
     return EmbeddingStore(job.files.store, job.files.bucket, job.corpus.name, space, limits=limits)
 
 
-JOBS: dict[str, Callable[[Job], dict[str, Any]]] = {"embed": embed, "assemble": assemble, "verify": verify}
+JOBS: dict[str, Callable[[Job], dict[str, Any]]] = {
+    "embed": embed,
+    "assemble": assemble,
+    "verify": verify,
+    "check": check,
+}
 
 
 def main() -> int:
-    """Run one stage of one release; its failure is in the release's files when this returns 1."""
+    """Run one stage of one release, or check; its failure is in the release's files when this returns 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(prog="python -m reindex.jobs")
     parser.add_argument("stage", choices=sorted(JOBS))

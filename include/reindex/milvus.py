@@ -39,6 +39,7 @@ from reindex.records import (
     texts_columns,
 )
 from reindex.settings import Index, MilvusConnection
+from reindex.slices import Slice
 
 # Every error that it logs, traceback and all, it also raises.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -46,6 +47,8 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 _CALL_SECONDS = 20.0
 _CONNECT_SECONDS = 10.0
 _INDEX_NAME = "vector"
+# What the server says of an index beside what it is.
+_OF_THE_MOMENT = {"total_rows", "indexed_rows", "pending_index_rows", "state", "index_state_fail_reason"}
 _SYSTEM_INFO = GetMetricsRequest(request=json.dumps({"metric_type": "system_info"}))
 _ID_BATCH = 10_000
 _IMPORT_STATES = {0: "Pending", 1: "Failed", 2: "Started", 5: "Persisted", 6: "Completed", 7: "Failed"}
@@ -156,6 +159,7 @@ class MilvusStore:
             id=int(found["collection_id"]),
             dimension=int(vectors[0]["params"]["dim"]) if vectors else 0,
             metric=str(index.get("metric_type", "")),
+            index={name: str(value) for name, value in index.items() if name not in _OF_THE_MOMENT},
         )
 
     def columns(self, name: str) -> list[str]:
@@ -240,6 +244,11 @@ class MilvusStore:
             loaded_rows=sum({segment.segment_id: segment.num_rows for segment in in_memory}.values()),
         )
 
+    def segments(self, collection: str) -> dict[int, int]:
+        with self._translated():
+            found = self._client.list_persistent_segments(collection, timeout=_CALL_SECONDS)
+        return {int(segment.segment_id): int(segment.num_rows) for segment in found}
+
     def memory(self) -> Memory | None:
         handler = self._client._get_connection()  # noqa: SLF001 - the client itself does not ask for metrics
         with self._translated():
@@ -299,17 +308,20 @@ class MilvusStore:
         columns: Sequence[str] = (),
         expression: str = "",
         groups: Sequence[str] | None = None,
+        within: Slice | None = None,
+        is_strong: bool = True,
     ) -> list[list[Hit]]:
+        asked = within.expression() if within else expression
         with self._translated():
             answers = self._client.search(
                 name,
                 data=[list(vector) for vector in vectors],
                 anns_field=VECTOR_COLUMN,
-                filter=expression if groups is None else readers_filter(groups, expression),
+                filter=asked if groups is None else readers_filter(groups, asked),
                 limit=k,
                 output_fields=list(columns),
                 search_params={"params": params},
-                consistency_level="Strong",
+                consistency_level="Strong" if is_strong else "Bounded",
                 timeout=_CALL_SECONDS,
             )
         return [[_hit(found) for found in answer] for answer in answers]

@@ -12,16 +12,26 @@ STATE_PREFIX = "reindex"
 _CORPUS = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _MAX_CORPUS_LENGTH = 64
 ROLLBACK_DAG = "reindex_roll_back"
-# The corpus whose DAG would be called like the one that rolls back.
-_RESERVED = "roll-back"
+CHECK_DAG = "reindex_verify_live"
+# The corpora whose DAGs would be called like these.
+_RESERVED = ("roll-back", "verify-live")
+CHECK_PREFIX = "check-"
+_TWIN = "__aa"
+# Digests of passages are added up modulo this, which fits every database's integers.
+DIGESTS = 2**56
 _AS_OF = "%Y%m%dT%H%M%SZ"
+_RELEASE = re.compile(r"[0-9]{8}T[0-9]{6}Z_[0-9a-f]{8}")
 
 
 def check_corpus_name(name: str) -> str:
     """Return the name if Milvus, Airflow and the bucket can all carry it; raise InvalidCorpusName otherwise."""
-    if name == _RESERVED or len(name) > _MAX_CORPUS_LENGTH or not _CORPUS.fullmatch(name):
+    if not is_corpus_name(name):
         raise InvalidCorpusName(name)
     return name
+
+
+def is_corpus_name(name: str) -> bool:
+    return name not in _RESERVED and len(name) <= _MAX_CORPUS_LENGTH and _CORPUS.fullmatch(name) is not None
 
 
 def alias_name(corpus: str) -> str:
@@ -31,13 +41,23 @@ def alias_name(corpus: str) -> str:
 
 def dag_id(corpus: str) -> str:
     """Return the corpus's DAG; a name that is no corpus name gets dots for what it should not have."""
-    allowed = "." if corpus == _RESERVED else "_"
+    allowed = "." if corpus in _RESERVED else "_"
     return f"reindex_{re.sub(r'[^a-z0-9-]', '.', corpus).replace('-', allowed)}"
 
 
 def release_name(as_of: datetime, run_id: str) -> str:
     """Return `<as_of, UTC, compact>_<hash of the run id>`: a retry of a run finds its own work under it."""
     return f"{as_of.astimezone(UTC).strftime(_AS_OF)}_{_digest(run_id.encode(), size=4)}"
+
+
+def check_name(moment: datetime, run_id: str) -> str:
+    """Return the name of one check of what is live: its files are found by it, as those of a release are."""
+    return CHECK_PREFIX + release_name(moment, run_id)
+
+
+def is_release_name(name: str) -> bool:
+    """Return whether it is a release's name, or a check's: what comes from an address becomes no path otherwise."""
+    return _RELEASE.fullmatch(name.removeprefix(CHECK_PREFIX)) is not None
 
 
 def collection_name(corpus: str, release: str) -> str:
@@ -59,6 +79,14 @@ def chunk_id(document: str, text: str, occurrence: int, *, member: str = "") -> 
     # No key of an object holds a zero byte.
     key = f"{document}\x00{member}".encode() if member else document.encode()
     return _digest(len(key).to_bytes(4, "big") + key + occurrence.to_bytes(4, "big") + text.encode(), size=16)
+
+
+def passage_digest(text: str, vector: bytes | memoryview) -> int:
+    """Return a number below DIGESTS for a text and its float32 vector; those of a document's passages are added up."""
+    digest = hashlib.blake2b(memoryview(vector).nbytes.to_bytes(4, "big"), digest_size=7)
+    digest.update(vector)
+    digest.update(text.encode())
+    return int.from_bytes(digest.digest(), "big")
 
 
 def space_fingerprint(facts: dict[str, str]) -> str:
@@ -86,7 +114,27 @@ def corpus_prefix(corpus: str) -> str:
 
 
 def release_prefix(corpus: str, release: str) -> str:
-    return f"{corpus_prefix(corpus)}/releases/{release}"
+    """Return the folder of a release, or of a check, which leaves files of the same kinds."""
+    return f"{checks_prefix(corpus) if release.startswith(CHECK_PREFIX) else releases_prefix(corpus)}{release}"
+
+
+def checks_prefix(corpus: str) -> str:
+    """Return the folder of all checks of what is live, with its slash."""
+    return f"{corpus_prefix(corpus)}/checks/"
+
+
+def noise_key(corpus: str) -> str:
+    """Return the record of how much two builds of the same release differ."""
+    return f"{corpus_prefix(corpus)}/noise.json"
+
+
+def twin_name(collection: str) -> str:
+    """Return the collection that the same files are loaded into once more, to see how much two builds differ."""
+    return f"{collection}{_TWIN}"
+
+
+def is_twin(corpus: str, collection: str) -> bool:
+    return collection.startswith(f"{alias_name(corpus)}__") and collection.endswith(_TWIN)
 
 
 def releases_prefix(corpus: str) -> str:

@@ -22,6 +22,7 @@ def release_row(report: dict[str, Any], collections: set[str], live: str | None)
         "rows": report["rows"],
         "recall": recall.get("mean"),
         "recall_bound": recall.get("bound"),
+        "search_params": report["search_params"],
         "seconds": round(sum(report["seconds"].values()), 1),
         "forecast_seconds": report["forecast"]["seconds"]["forecast"] if report["forecast"] else None,
         "failed": f"{report['failed']['stage']}: {report['failed']['reason']}" if report["failed"] else "",

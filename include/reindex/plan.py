@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from reindex.copies import copies_of
 from reindex.embedders import Model, check_window, resolve_precision, space_facts
-from reindex.errors import TooManyDeleted
+from reindex.errors import GateBelowNoise, TooManyDeleted
 from reindex.forecast import PlannedWork, check_fits, forecast_release
-from reindex.naming import collection_release, space_fingerprint
+from reindex.naming import collection_release, noise_key, space_fingerprint
 from reindex.parts import EmbeddingStore
 from reindex.permissions import acl_of, narrowed
 from reindex.records import ACL_COLUMN, DOCUMENT_SCHEMA, PLAN_SCHEMA, SNAPSHOT_SCHEMA, Action, CollectionInfo, Memory
@@ -91,12 +91,13 @@ class QuerySide:
 def plan_release(
     files: ReleaseFiles, corpus: Corpus, model: Model, query_side: QuerySide, asked: Asked
 ) -> dict[str, Any]:
-    """Write the plan; raise SchemaMismatch, SettingsError, TooManyDeleted or DoesNotFit before anything is spent.
+    """Write the plan; raise SchemaMismatch, SettingsError, TooManyDeleted, DoesNotFit or GateBelowNoise beforehand.
 
     Readers of the live index must not break, no chunk may be longer than the model reads, and there must be memory for
-    one more release. The outcome is `unchanged` when a release would be the same as the live one.
+    one more release. The outcome is `unchanged` when a release would be the live one again, and that has not drifted.
     """
     check_window(corpus, model)
+    check_noise(files, corpus)
     check_readers_stay(query_side.live, model.dimension, corpus.index.metric)
     precision = resolve_precision(corpus.embedding.precision)
     facts = space_facts(corpus, model, precision)
@@ -120,7 +121,8 @@ def plan_release(
         changes = tables.row(_CHANGES)["changes"]
         counts = _count_actions(tables)
         withheld = _some_keys(tables, Action.WITHHOLD)
-    is_unchanged = before is not None and not changes and not new_settings and not asked.rebuild
+    is_good = before is not None and not before.has_drifted()
+    is_unchanged = is_good and not changes and not new_settings and not asked.rebuild
     planned = _planned_work(counts, before, query_side)
     forecast = forecast_release(
         planned, dimension=model.dimension, index=corpus.index, past=_past(files), memory=query_side.memory
@@ -142,6 +144,14 @@ def plan_release(
         "precision": precision,
         "dimension": model.dimension,
     }
+
+
+def check_noise(files: ReleaseFiles, corpus: Corpus) -> None:
+    """Raise GateBelowNoise if a release could lose more by chance than the gate allows, as far as that was measured."""
+    noise = files.store.read_json(files.bucket, noise_key(corpus.name)) or {}
+    golden, loss = corpus.gate.golden, noise.get("ndcg")
+    if golden and loss is not None and noise["index"] == corpus.index.model_dump() and golden.max_loss < loss:
+        raise GateBelowNoise(golden.max_loss, loss)
 
 
 def decide_deletions(deleted: int, live: int, gate: Gate, max_deleted: int | None) -> bool:

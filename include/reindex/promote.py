@@ -8,7 +8,8 @@ from typing import Any
 from reindex.errors import OlderThanLive
 from reindex.naming import alias_name
 from reindex.releases import ReleaseFiles
-from reindex.switch import Connect, measured_collection, move_alias, reconcile_live
+from reindex.store import Connect
+from reindex.switch import check_segments, measured_collection, move_alias, reconcile_live
 
 
 def wants_promotion(asked: str | None, corpus_says: str, *, is_backfill: bool) -> bool:
@@ -25,6 +26,7 @@ def promote_release(connect: Connect, files: ReleaseFiles, *, by: str) -> dict[s
     with connect() as store:
         before = reconcile_live(store, files, by=by)
         target = measured_collection(store, files)
+        check_segments(store, files)
         _check_newer(files, before.release)
         pointer = move_alias(connect, store, files, target, before=before, by=by)
     alias = alias_name(files.corpus_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -39,13 +40,31 @@ def wilson_lower_bound(mean: float, count: int, confidence: float) -> float:
     return (centre - spread) / (1 + z * z / count)
 
 
-def check_recall(recall: Recall, gate: Gate, *, is_unindexed: bool) -> None:
-    """Raise RecallTooLow unless the bound reaches the floor; `is_unindexed` says that no index was built.
+def recall_over(recalls: Sequence[float], *, k: int, confidence: float, short_answers: int = 0) -> Recall:
+    """Return what some queries' recalls come to; there must be one."""
+    mean = sum(recalls) / len(recalls)
+    return Recall(
+        k=k,
+        queries=len(recalls),
+        mean=mean,
+        bound=wilson_lower_bound(mean, len(recalls), confidence),
+        confidence=confidence,
+        poor_share=sum(recall < POOR_RECALL for recall in recalls) / len(recalls),
+        short_answers=short_answers,
+    )
 
-    A corpus of a few notes gives too few queries for any bound to reach the floor: there every answer must be perfect.
+
+def meets(recall: Recall, gate: Gate, *, is_unindexed: bool) -> bool:
+    """Return whether the bound reaches the floor, and few queries find next to nothing.
+
+    `is_unindexed` says that no index was built, for there are too few rows: what answers is searched nearly exactly,
+    and the few queries that there are give no bound that reaches a floor. Then the mean decides.
     """
-    best_possible = wilson_lower_bound(1.0, recall.queries, recall.confidence)
-    is_tiny = is_unindexed and best_possible < gate.min_recall < 1
-    passes = recall.mean == 1 if is_tiny else recall.bound >= gate.min_recall
-    if not passes or recall.poor_share > MAX_POOR_SHARE:
-        raise RecallTooLow(recall.k, recall.bound, gate.min_recall, recall.mean, recall.poor_share)
+    reached = recall.mean if is_unindexed else recall.bound
+    return reached >= gate.min_recall and recall.poor_share <= MAX_POOR_SHARE
+
+
+def check_recall(recall: Recall, gate: Gate, *, is_unindexed: bool, where: str = "", advice: str = "") -> None:
+    """Raise RecallTooLow unless the gate is met; `where` names a slice, `advice` says what would find more."""
+    if not meets(recall, gate, is_unindexed=is_unindexed):
+        raise RecallTooLow(recall.k, recall.bound, gate.min_recall, recall.mean, recall.poor_share, where, advice)

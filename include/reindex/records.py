@@ -174,8 +174,9 @@ REJECT_SCHEMA = pa.schema(
 
 MEMBERS = pa.list_(pa.struct([("member", pa.string()), ("reason", pa.string()), ("detail", pa.string())]))
 
-# `embedded` and `embedded_tokens` count the chunks whose vectors were computed for this row: not those that an earlier
-# version of the document had already. `members` are those of its documents that were rejected, `seconds` what reading
+# `digest` is what the document's passages and their vectors add up to (`naming.passage_digest`). `embedded` and
+# `embedded_tokens` count the chunks whose vectors were computed for this row: not those that an earlier version of the
+# document had already. `members` are those of its documents that were rejected, `seconds` what reading
 # it took, `limits` the fingerprint of the limits that it was read within.
 CATALOG_SCHEMA = pa.schema(
     [
@@ -184,6 +185,7 @@ CATALOG_SCHEMA = pa.schema(
         ("etag", pa.string()),
         ("bytes", pa.int64()),
         *_FINDING,
+        ("digest", pa.int64()),
         ("embedded", pa.int64()),
         ("embedded_tokens", pa.int64()),
         ("members", MEMBERS),
@@ -318,12 +320,16 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionInfo:
-    """What identifies a collection and decides whether readers can stay: its id, dimension and metric."""
+    """What identifies a collection and decides whether readers can stay: its id, dimension and metric.
+
+    `index` is how the server describes its index: type, metric and build parameters, as text.
+    """
 
     name: str
     id: int
     dimension: int
     metric: str
+    index: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,15 @@ PLAN_FILE = "plan.parquet"
 DOCUMENTS_FILE = "documents.parquet"
 REJECTS_FILE = "rejects.parquet"
 QUERIES_FILE = "queries.parquet"
+# What `verify` measured, and the same as a page for people.
+RECALL_FILE = "recall.json"
+REPORT_FILE = "report.html"
+# What people ask, as it was when the release was begun.
+GOLDEN_QUERIES_FILE = "golden_queries.jsonl"
+GOLDEN_QRELS_FILE = "golden_qrels.tsv"
+QUERY_LOG_FILE = "query_log.jsonl"
+# What the last check of a live release has found wrong with it.
+_DRIFT_FILE = "drifted.json"
 _WENT_LIVE_FILE = "went_live.json"
 _CORPUS_FILE = "corpus.json"
 _PROGRESS_FILE = "progress.json"
@@ -126,6 +135,16 @@ class ReleaseFiles:
         at = recorded["at"] if recorded else promoted["started_at"] if promoted else None
         return datetime.fromisoformat(at) if at else None
 
+    def record_drift(self, check: str, problems: list[str]) -> None:
+        """Record what a check has found wrong while the release was live, or that it has found nothing."""
+        if problems:
+            self.write_json(_DRIFT_FILE, {"check": check, "problems": problems})
+        else:
+            self.store.delete(self.bucket, self.key(_DRIFT_FILE))
+
+    def has_drifted(self) -> bool:
+        return self.read_json(_DRIFT_FILE) is not None
+
     def has_failed_for_good(self) -> bool:
         """Return whether a stage has failed in a way that trying again does not mend."""
         failure = self.failure()
@@ -145,6 +164,13 @@ class ReleaseFiles:
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         self.store.write_json(self.bucket, self.key(name), content)
+
+    def read_text(self, name: str) -> str | None:
+        data = self.store.read(self.bucket, self.key(name))
+        return None if data is None else data.decode()
+
+    def write_text(self, name: str, content: str) -> None:
+        self.store.write(self.bucket, self.key(name), content.encode())
 
     def read_batches(self, name: str) -> Iterator[pa.RecordBatch]:
         return self.store.read_batches(self.bucket, self.key(name))
@@ -172,7 +198,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
     """Return what a release came to, from what its stages left: counts, recall, seconds a stage, its last failure."""
     reports = {stage: report for stage in STAGES if (report := files.report(stage))}
     snapshot, plan, embed, verify = (reports.get(stage, {}) for stage in ("snapshot", "plan", "embed", "verify"))
-    measured = verify or files.read_json("recall.json") or {}
+    measured = verify or files.read_json(RECALL_FILE) or {}
     promote, failure = reports.get("promote", {}), files.failure()
     forecast = reports.get("plan", {}).get("forecast")
     return {
@@ -193,7 +219,9 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "rejected_by_reason": embed.get("rejected_by_reason", {}),
         "rows": reports.get("load", {}).get("rows"),
         "recall": measured.get("recall"),
-        "searched_without_index": measured.get("searched_without_index"),
+        "recall_note": measured.get("note", ""),
+        "search_params": measured.get("search_params"),
+        "gates": measured.get("gates", []),
         "alias": promote.get("alias"),
         "collection": reports.get("load", {}).get("collection"),
         "promoted": "promote" in reports,

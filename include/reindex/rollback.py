@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,17 +19,14 @@ from reindex.errors import (
     SettingsError,
     UnknownRelease,
 )
-from reindex.index_types import INDEX_TYPES
 from reindex.naming import alias_name, collection_name, collection_release, rollback_key
-from reindex.recall import POOR_RECALL, Recall, check_recall, wilson_lower_bound
+from reindex.recall import check_recall, recall_over, wilson_lower_bound
 from reindex.records import ID_COLUMN, Hit, Progress
 from reindex.releases import QUERIES_FILE, ReleaseFiles
-from reindex.store import VectorStore
-from reindex.switch import Connect, Live, measured_collection, move_alias, reconcile_live
+from reindex.store import Connect, VectorStore
+from reindex.switch import Live, measured_collection, move_alias, reconcile_live
+from reindex.tuning import SEARCH_BATCH, production_params, tie_floor
 
-_SEARCH_BATCH = 100
-# The server adds the same products up in another order, and in another precision.
-_SCORE_TOLERANCE = 1e-4
 # A count may lag behind the load for a moment; one that stays wrong is for the check to refuse.
 _PATIENT_POLLS = 15
 
@@ -85,24 +82,17 @@ def choose_release(corpus: str, candidates: list[Candidate], live: Live, *, aske
 def check_again(store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
     """Measure recall again with the queries that the release kept; raise RecallTooLow if the index does worse now."""
     table = files.store.read_table(files.bucket, files.key(QUERIES_FILE))
-    if table is None:
+    if not table:
         return {"recall": None, "note": "recall not checked: the release has kept no queries"}
     corpus, verified = files.corpus(), files.needed_report("verify")
-    recalls = _recalls(store, files, table, wanted=min(corpus.gate.k, expected_rows(files)))
-    mean = sum(recalls) / len(recalls)
+    recalls = _recalls(store, files, table)
     # These are some of the queries that the release has passed with. How well those stand for all queries was settled
     # then, by their number; asked now is whether the index answers as it did.
-    settled_by = max(len(recalls), verified.get("recall", {}).get("queries", 0))
-    recall = Recall(
-        k=corpus.gate.k,
-        queries=settled_by,
-        mean=mean,
-        bound=wilson_lower_bound(mean, settled_by, corpus.gate.confidence),
-        confidence=corpus.gate.confidence,
-        poor_share=sum(found < POOR_RECALL for found in recalls) / len(recalls),
-        short_answers=0,
-    )
-    check_recall(recall, corpus.gate, is_unindexed=bool(verified.get("searched_without_index")))
+    gate, verified_recall = corpus.gate, verified.get("recall")
+    settled_by = max(len(recalls), (verified_recall or {}).get("queries", 0))
+    found = recall_over(recalls, k=gate.k, confidence=gate.confidence)
+    recall = replace(found, bound=wilson_lower_bound(found.mean, settled_by, gate.confidence))
+    check_recall(recall, gate, is_unindexed=verified_recall is None)
     return {"recall": {"k": recall.k, "queries": len(recalls), "mean": recall.mean, "bound": recall.bound}, "note": ""}
 
 
@@ -211,17 +201,21 @@ def _is_before(went_live: datetime | None, until: datetime | None) -> bool:
     return went_live is not None and (until is None or went_live < until)
 
 
-def _recalls(store: VectorStore, files: ReleaseFiles, queries: pa.Table, *, wanted: int) -> list[float]:
-    """Return each query's recall: the share of its true neighbours' places that were filled by hits as good as they."""
-    index, k = files.corpus().index, files.corpus().gate.k
-    params = INDEX_TYPES[index.type].search_params(k)
+def _recalls(store: VectorStore, files: ReleaseFiles, queries: pa.Table) -> list[float]:
+    """Return each query's recall: the share of its true neighbours' places that were filled by hits as good as they.
+
+    A query that is a passage of the index is no answer to itself.
+    """
+    metric, k, rows = files.corpus().index.metric, files.corpus().gate.k, expected_rows(files)
+    params = production_params(files, k + 1)
     collection = collection_name(files.corpus_name, files.release)
     recalls = []
-    for batch in queries.to_batches(max_chunksize=_SEARCH_BATCH):
-        answers = store.search(collection, batch.column("vector").to_pylist(), k=k, params=params)
-        for answer, floor in zip(answers, batch.column("floor").to_pylist(), strict=True):
-            good = _good_hits(answer, floor - _SCORE_TOLERANCE * max(1, abs(floor)), metric=index.metric)
-            recalls.append(min(good, wanted) / wanted)
+    for batch in queries.to_batches(max_chunksize=SEARCH_BATCH):
+        answers = store.search(collection, batch.column("vector").to_pylist(), k=k + 1, params=params)
+        for answer, kept in zip(answers, batch.select(["floor", "own"]).to_pylist(), strict=True):
+            others = [hit for hit in answer if hit.fields[ID_COLUMN] != kept["own"]][:k]
+            wanted = min(k, rows - bool(kept["own"]))
+            recalls.append(min(_good_hits(others, tie_floor(kept["floor"]), metric=metric), wanted) / wanted)
     return recalls
 
 

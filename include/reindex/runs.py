@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from reindex.errors import AccessRefused, RunFailed, RunRefused, ServiceUnavailable
-from reindex.naming import release_name
+from reindex.naming import CHECK_PREFIX, release_name
 from reindex.releases import STAGES
 from reindex.settings import AirflowConnection
 from reindex.snapshot import choose_moment
@@ -25,19 +25,21 @@ _ENDED = {"success", "failed"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKind:
-    """What a DAG makes, in a word, and its tasks in their order."""
+    """What a DAG makes, in a word, its tasks in their order, and how the names of what it makes begin."""
 
     word: str
     stages: tuple[str, ...]
+    prefix: str = ""
 
 
 RELEASE = RunKind(word="release", stages=STAGES)
 ROLLBACK = RunKind(word="rollback", stages=("choose", "reload", "roll_back"))
+CHECK = RunKind(word="verification", stages=("choose", "check"), prefix=CHECK_PREFIX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run of a DAG; `name` is that of the release, or of the rollback, that it makes."""
+    """One run of a DAG; `name` is that of the release, the rollback or the check that it makes."""
 
     dag: str
     id: str
@@ -82,7 +84,7 @@ class Airflow:
         answer = self._send(
             "POST", f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf}, refusal_of=dag
         ).json()
-        return Run(dag=dag, id=answer["dag_run_id"], name=_name(answer, conf), kind=kind)
+        return Run(dag=dag, id=answer["dag_run_id"], name=kind.prefix + _name(answer, conf), kind=kind)
 
     def state(self, run: Run) -> RunState:
         path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}"
@@ -107,15 +109,21 @@ class Airflow:
                     raise
             time.sleep(_POLL_SECONDS)
 
-    def failure(self, run: Run, state: RunState) -> RunFailed:
+    def failure(self, run: Run) -> RunFailed:
         """Return why a failed run failed: the reason that its stage gave, from the task's log."""
-        stage = next((name for name, of_stage in state.stages.items() if of_stage == "failed"), "")
-        path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}/taskInstances/{stage}"
-        tries = self._send("GET", path).json().get("try_number", 1) if stage else 0
-        asked = f"{path}/logs/{tries}"
-        log = self._send("GET", asked, missing_is_fine=True, params={"full_content": True}).json() if tries else {}
-        reason = _last_exception(log.get("content", [])) or f"see the task's log in Airflow at {self._address}"
-        return RunFailed(f"{run.kind.word} {run.name}", stage or "the run", reason)
+        path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}/taskInstances"
+        tasks = self._send("GET", path).json()["task_instances"]
+        failed = next((task for task in tasks if task["state"] == "failed"), None)
+        reason = self._reason(path, failed) if failed else ""
+        reason = reason or f"see the task's log in Airflow at {self._address}"
+        return RunFailed(f"{run.kind.word} {run.name}", failed["task_id"] if failed else "the run", reason)
+
+    def _reason(self, path: str, task: dict[str, Any]) -> str:
+        """Return what ended a task, one of several that it was mapped to, or a single one, whose index is -1."""
+        asked = {"full_content": True, "map_index": task["map_index"]}
+        log_path = f"{path}/{task['task_id']}/logs/{task['try_number']}"
+        log = self._send("GET", log_path, missing_is_fine=True, params=asked).json()
+        return _last_exception(log.get("content", []))
 
     def _wait_for_dag(self, dag: str) -> None:
         deadline = time.monotonic() + _NEW_DAG_SECONDS

@@ -147,20 +147,70 @@ def _known_index_type(name: str) -> str:
 
 
 class Index(_Section):
+    """The index that a release gets. `search` pins what searches set; empty: the least that meets the gate."""
+
     type: Annotated[str, AfterValidator(_known_index_type)] = "HNSW"
     metric: Literal["IP", "COSINE", "L2"] = "IP"
     params: dict[str, int] = Field(default_factory=lambda: {"M": 16, "efConstruction": 200})
+    search: dict[str, int] = Field(default_factory=dict)
+
+
+class Queries(_Section):
+    """What recall is measured with: so many queries, the golden ones first, then those of `log`, then sampled ones.
+
+    `log` is a file of queries that readers have asked, JSON lines with a `text` each: beside the corpus file, or
+    `s3://bucket/key`.
+    """
+
+    count: int = Field(1_000, ge=200, le=100_000)
+    log: str | None = Field(None, min_length=1)
+
+
+class GateSlice(_Section):
+    """A part of the index that readers search by a filter: one of a language, what a group may find, a prefix of keys.
+
+    The prefix is matched against the key after `source.prefix`.
+    """
+
+    language: str | None = Field(None, min_length=1)
+    group: Annotated[str, AfterValidator(check_group)] | None = None
+    prefix: str | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> GateSlice:
+        if len([value for value in (self.language, self.group, self.prefix) if value is not None]) != 1:
+            raise ValueError("a slice is exactly one of: language, group, prefix")
+        return self
+
+
+class Golden(_Section):
+    """Questions with judged answers, in the shapes of BEIR: files beside the corpus file, or `s3://bucket/key`.
+
+    A release may have `max_loss` less nDCG@10 than the live one.
+    """
+
+    queries: str = Field(min_length=1)
+    qrels: str = Field(min_length=1)
+    max_loss: float = Field(0.01, ge=0, le=1)
 
 
 class Gate(_Section):
-    """What a release must show before readers get it; shares are of 1."""
+    """What a release must show before readers get it; shares are of 1.
+
+    `max_p99_ms` bounds the 99th percentile of a search's milliseconds, one after the other; None: it is only reported.
+    `memory_megabytes` bounds what one worker holds for exact search.
+    """
 
     k: int = Field(10, ge=1, le=1000)
     min_recall: float = Field(0.95, ge=0, le=1)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     max_rejected_share: float = Field(0.02, ge=0, le=1)
     max_deleted_share: float = Field(0.10, ge=0, le=1)
-    golden: None = None
+    queries: Queries = Queries()
+    slices: tuple[GateSlice, ...] = Field((), max_length=20)
+    golden: Golden | None = None
+    max_p99_ms: float | None = Field(None, gt=0)
+    memory_megabytes: int = Field(512, ge=64)
 
 
 class Retention(_Section):
@@ -191,13 +241,19 @@ class Corpus(_Section):
     def _fits_together(self) -> Corpus:
         if self.chunks.overlap_tokens >= self.chunks.max_tokens:
             raise ValueError("chunks.overlap_tokens must be smaller than chunks.max_tokens")
-        needed = INDEX_TYPES[self.index.type].build
-        if set(self.index.params) != set(needed):
-            raise ValueError(f"index.params of {self.index.type} are exactly: {', '.join(needed) or 'none'}")
-        for name, value in self.index.params.items():
-            if value not in needed[name]:
-                raise ValueError(f"index.params.{name} lies between {needed[name][0]} and {needed[name][-1]}")
+        kind = INDEX_TYPES[self.index.type]
+        _check_params(f"index.params of {self.index.type}", self.index.params, kind.build)
+        if self.index.search:
+            _check_params(f"index.search of {self.index.type}", self.index.search, kind.search)
         return self
+
+
+def _check_params(what: str, params: dict[str, int], allowed: dict[str, range]) -> None:
+    if set(params) != set(allowed):
+        raise ValueError(f"{what} are exactly: {', '.join(allowed) or 'none'}")
+    for name, value in params.items():
+        if value not in allowed[name]:
+            raise ValueError(f"{what}: {name} lies between {allowed[name][0]} and {allowed[name][-1]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,20 @@
 """What Reindex asks of a vector database, and the exact one: brute force over rows held in memory.
 
-`similarity` gives the scores that recall is measured against; `ExactStore` makes a `VectorStore` of it, for tests.
+`ExactStore` makes a `VectorStore` of exact search, for tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.errors import CollectionIsLive, InvalidQuery, NotLive, SchemaMismatch
+from reindex.exact import nearest_rows, vector_matrix
 from reindex.groups import may_find
 from reindex.records import (
     ACL_COLUMN,
@@ -28,9 +30,7 @@ from reindex.records import (
     stored_columns,
 )
 from reindex.settings import Index
-
-if TYPE_CHECKING:
-    import numpy as np
+from reindex.slices import Slice
 
 
 class VectorStore(Protocol):
@@ -78,6 +78,9 @@ class VectorStore(Protocol):
 
     def load_state(self, collection: str) -> LoadState: ...
 
+    def segments(self, collection: str) -> dict[int, int]:
+        """Return the rows of each segment on disk, by its id."""
+
     def memory(self) -> Memory | None:
         """Return what searching may take of the server's memory and takes now, or None if the server does not say."""
 
@@ -104,12 +107,20 @@ class VectorStore(Protocol):
         columns: Sequence[str] = (),
         expression: str = "",
         groups: Sequence[str] | None = None,
+        within: Slice | None = None,
+        is_strong: bool = True,
     ) -> list[list[Hit]]:
         """Return up to k hits for each vector, best first; raise InvalidQuery for an unreadable filter.
 
-        `groups` are the reader's: only what one of them, or everyone, may find is found, whatever the filter says.
-        None: nothing is hidden.
+        A strong search waits until it sees everything that was written before it; another one answers at once, as
+        readers are answered who ask for nothing else.
+
+        The filter is an expression of the server's own, or a slice. `groups` are the reader's: only what one of them,
+        or everyone, may find is found, whatever the filter says. None: nothing is hidden.
         """
+
+
+Connect = Callable[[], AbstractContextManager[VectorStore]]
 
 
 def check_readers_stay(live: CollectionInfo | None, dimension: int, metric: str) -> None:
@@ -135,41 +146,6 @@ def drop_green(store: VectorStore, collection: str) -> None:
     if aliases := store.aliases_of(collection):
         raise CollectionIsLive(collection, aliases)
     store.drop_collection(collection)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
-    """The exact answer for some queries over some rows: shapes (queries, k), best first; a higher score is better."""
-
-    ids: list[list[str]]
-    scores: np.ndarray
-
-
-def exact_search(vectors: np.ndarray, ids: Sequence[str], queries: np.ndarray, *, k: int, metric: str) -> Neighbours:
-    """Return each query's k best of these rows, by multiplying out; torch, for numpy is not fast everywhere."""
-    import torch
-
-    scores = similarity(queries, vectors, metric=metric)
-    best = torch.topk(torch.from_numpy(scores), min(k, len(ids)), dim=1)
-    return Neighbours(ids=[[ids[i] for i in row] for row in best.indices.tolist()], scores=best.values.numpy())
-
-
-def similarity(queries: np.ndarray, vectors: np.ndarray, *, metric: str) -> np.ndarray:
-    """Return every query's score against every vector, shape (queries, vectors), higher is better.
-
-    L2 is negated, and squared as Milvus reports it.
-    """
-    import torch
-
-    left, right = torch.from_numpy(queries), torch.from_numpy(vectors)
-    if metric == "COSINE":
-        left = torch.nn.functional.normalize(left, dim=1)
-        right = torch.nn.functional.normalize(right, dim=1)
-    products = left @ right.T
-    if metric == "L2":
-        products = 2 * products - (left**2).sum(1, keepdim=True) - (right**2).sum(1)
-    scores: np.ndarray = products.numpy()
-    return scores
 
 
 @dataclass(slots=True)
@@ -263,6 +239,9 @@ class ExactStore:
             loaded_rows=held.rows.num_rows * segments,
         )
 
+    def segments(self, collection: str) -> dict[int, int]:
+        return {1: self.held[collection].rows.num_rows}
+
     def memory(self) -> Memory | None:
         return self.room
 
@@ -295,26 +274,26 @@ class ExactStore:
         columns: Sequence[str] = (),
         expression: str = "",
         groups: Sequence[str] | None = None,
+        within: Slice | None = None,
+        is_strong: bool = True,  # noqa: ARG002 - what is in memory is there at once
     ) -> list[list[Hit]]:
         import numpy as np
 
         if expression:
             raise InvalidQuery("the exact store reads no filter expressions")
         rows = self._rows(name) if groups is None else _for_readers(self._rows(name), groups)
+        rows = rows.filter(within.mask(rows)) if within else rows
         if not rows.num_rows:
             return [[] for _ in vectors]
         metric = self.held[self.names.get(name, name)].info.metric
-        found = exact_search(
-            vector_matrix(rows),
-            rows.column(ID_COLUMN).to_pylist(),
-            np.asarray(vectors, "float32"),
-            k=k,
-            metric=metric,
-        )
-        by_id = {row[ID_COLUMN]: row for row in rows.to_pylist()}
+        places, scores = nearest_rows(vector_matrix(rows), np.asarray(vectors, "float32"), k=k, metric=metric)
+        held = {name: rows.column(name).to_pylist() for name in {ID_COLUMN, *columns}}
         return [
-            [_hit(by_id[chunk], score, columns) for chunk, score in zip(ids, scores, strict=True)]
-            for ids, scores in zip(found.ids, found.scores.tolist(), strict=True)
+            [
+                Hit(score=score, fields={name: values[place] for name, values in held.items()})
+                for place, score in zip(of_query, scored, strict=True)
+            ]
+            for of_query, scored in zip(places.tolist(), scores.tolist(), strict=True)
         ]
 
     def _rows(self, name: str) -> pa.Table:
@@ -322,14 +301,6 @@ class ExactStore:
         if collection not in self.held:
             raise NotLive(name)
         return self.held[collection].rows
-
-
-def vector_matrix(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """Return the vector column of some rows as float32, shape (rows, dimension)."""
-    column = rows.column(VECTOR_COLUMN)
-    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values: np.ndarray = flat.flatten().to_numpy(zero_copy_only=False, writable=True)
-    return values.reshape(rows.num_rows, -1)
 
 
 def _is_one_of(rows: pa.Table, column: str, values: Sequence[str]) -> pa.ChunkedArray:
@@ -340,7 +311,3 @@ def _for_readers(rows: pa.Table, groups: Sequence[str]) -> pa.Table:
     if ACL_COLUMN not in rows.column_names:
         raise InvalidQuery(f"there is no column {ACL_COLUMN}")
     return rows.filter(pa.array([may_find(acl, groups) for acl in rows.column(ACL_COLUMN).to_pylist()], pa.bool_()))
-
-
-def _hit(row: dict[str, Any], score: float, columns: Sequence[str]) -> Hit:
-    return Hit(score=score, fields={name: row[name] for name in {ID_COLUMN, *columns}})

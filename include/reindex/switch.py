@@ -6,8 +6,6 @@ same moment the put names the winner, and the other leaves the alias to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,9 +14,8 @@ from reindex.errors import NotLoaded, NotVerified, PromotedMeanwhile, ReindexErr
 from reindex.naming import alias_name, collection_name, collection_release
 from reindex.records import CollectionInfo
 from reindex.releases import LivePointer, ReleaseFiles, read_live, write_live
-from reindex.store import VectorStore, check_readers_stay
+from reindex.store import Connect, VectorStore, check_readers_stay
 
-Connect = Callable[[], AbstractContextManager[VectorStore]]
 _PROOFS = 3
 _ATTEMPTS = 5
 
@@ -72,6 +69,8 @@ def measured_collection(store: VectorStore, files: ReleaseFiles) -> CollectionIn
     found = store.describe(collection)
     if found is None or found.id != verified["collection_id"]:
         raise NotVerified(files.release, f"{collection} is not the collection that was measured")
+    if found.index != verified.get("index", found.index):
+        raise NotVerified(files.release, f"its index is {found.index}, {verified['index']} was measured")
     if not store.load_state(collection).loaded:
         store.load(collection)
         raise NotLoaded(collection)
@@ -80,6 +79,18 @@ def measured_collection(store: VectorStore, files: ReleaseFiles) -> CollectionIn
     if rows != expected:
         raise NotVerified(files.release, f"{collection} has {rows} rows, {expected} were measured and not erased since")
     return found
+
+
+def check_segments(store: VectorStore, files: ReleaseFiles) -> None:
+    """Raise NotVerified if the server has rearranged the rows since they were measured: another index answers then."""
+    verified = files.needed_report("verify")
+    measured = {segment["id"]: segment["rows"] for segment in verified.get("segments", ())}
+    found = store.segments(collection_name(files.corpus_name, files.release))
+    if measured and set(found) != set(measured):
+        raise NotVerified(
+            files.release,
+            f"it has {len(found)} other segments than were measured, {len(set(found) - set(measured))} new",
+        )
 
 
 def move_alias(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 from reindex.errors import FileMissing, ServerError
 from reindex.naming import corpus_prefix, tombstones_prefix
 from reindex.records import ID_COLUMN
+from reindex.releases import RECALL_FILE, REPORT_FILE
+from reindex.report import render_report
 from reindex.storage import ObjectStore
 from reindex.tombstones import erased_keys
 
@@ -86,8 +89,9 @@ class Traces:
         return found
 
     def find_reports(self) -> dict[str, int]:
-        """Return the reports that name the document, and how often."""
-        return {path: times for path, content in self._reports() if (times := self._times_named(content))}
+        """Return the reports and their pages that name the document, and how often."""
+        contents = chain(self._reports(), self._pages())
+        return {path: times for path, content in contents if (times := self._times_named(content))}
 
     def rewrite_tables(self, paths: Iterable[str]) -> None:
         """Rewrite tables without the document's rows; raise ServerError for one that is never left alone."""
@@ -101,6 +105,7 @@ class Traces:
         for path, content in self._reports():
             if self._times_named(content):
                 self.store.write_json(self.bucket, path, self._without_key(content))
+        self._rewrite_pages()
 
     def rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the document's rows."""
@@ -138,6 +143,16 @@ class Traces:
             if is_report and (content := self.store.read_json(self.bucket, path)):
                 yield path, content
 
+    def _pages(self) -> Iterator[tuple[str, str]]:
+        for path in self._paths(f"/{REPORT_FILE}"):
+            yield path, html.unescape((self.store.read(self.bucket, path) or b"").decode())
+
+    def _rewrite_pages(self) -> None:
+        """Make each page anew, from what is left of what it was made from."""
+        for path in self._paths(f"/{REPORT_FILE}"):
+            measured = self.store.read_json(self.bucket, f"{path.removesuffix(REPORT_FILE)}{RECALL_FILE}") or {}
+            self.store.write(self.bucket, path, render_report(measured).encode())
+
     def _times_named(self, value: Any) -> int:
         if isinstance(value, dict):
             return sum(map(self._times_named, value.values()))
@@ -149,8 +164,12 @@ class Traces:
         if isinstance(value, dict):
             return {name: self._without_key(inner) for name, inner in value.items()}
         if isinstance(value, list):
-            return [self._without_key(inner) for inner in value if inner != self.key]
+            return [self._without_key(inner) for inner in value if inner != self.key and not self._answers(inner)]
         return _naming(self.key).sub(_ERASED, value) if isinstance(value, str) else value
+
+    def _answers(self, value: Any) -> bool:
+        """Return whether the document is among the answers of a query: the query may be an excerpt of it."""
+        return isinstance(value, dict) and "query" in value and self._times_named(value) > 0
 
 
 def is_catalog(path: str) -> bool:

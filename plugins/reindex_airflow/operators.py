@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk import BaseOperator, BaseOperatorLink, conf
 from airflow.sdk.execution_time.xcom import XCom
 
 from reindex.bulk_load import begin_load, finish_load
 from reindex.errors import JobFailed, from_record
 from reindex.importers import IMPORTERS
 from reindex.index import warm_up
-from reindex.index_types import INDEX_TYPES
 from reindex.naming import job_name
 from reindex.releases import ReleaseFiles, recorded_failure
 from reindex.retire import make_room
 from reindex.rollback import begin_reload
+from reindex.tuning import production_params
 from reindex_airflow import hooks
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 RAY_POOL = "ray"
+PAGES_PREFIX = "/reindex"
 _JOB_KEY = "ray_job"
 _UNFINISHED_JOB = {"PENDING", "RUNNING"}
 
@@ -37,13 +38,24 @@ class RayJobLink(BaseOperatorLink):
         return str(XCom.get_value(ti_key=ti_key, key=_JOB_KEY) or "")
 
 
+class ReportLink(BaseOperatorLink):
+    """From the task that verifies a release to the page of what it measured."""
+
+    name = "Report"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
+        address = conf.get("api", "base_url", fallback="").rstrip("/")
+        return f"{address}{PAGES_PREFIX}/releases/{operator.corpus}/{operator.release}/report"
+
+
 class _StageOperator(BaseOperator):
     """What the waiting stages share: they do one stage of one release, and pass the release on."""
 
     template_fields = ("release",)
 
     def __init__(self, *, corpus: str, release: Any, stage: str, **options: Any) -> None:
-        super().__init__(task_id=stage, doc_md=STAGE_DOCS[stage], **options)
+        # A mapped task is given its own name and text by Airflow, beside what it is mapped over.
+        super().__init__(**{"task_id": stage, "doc_md": STAGE_DOCS[stage], **options})
         self.corpus, self.release, self.stage = corpus, release, stage
 
     def _files(self, services: hooks.Services) -> ReleaseFiles:
@@ -58,7 +70,7 @@ class RayJobOperator(_StageOperator):
 
     def __init__(self, **options: Any) -> None:
         # One job at a time for each slot, counted while it waits: two that share a machine could starve each other.
-        super().__init__(pool=RAY_POOL, **options)
+        super().__init__(**{"pool": RAY_POOL, **options})
 
     def execute(self, context: Context) -> str:
         services = hooks.services()
@@ -104,6 +116,24 @@ class RayJobOperator(_StageOperator):
         context["task_state_store"].set(_JOB_KEY, self.job)
         jobs.submit(self.job, f"python -m reindex.jobs {self.stage} --corpus {self.corpus} --release {self.release}")
         return self.job
+
+
+class VerifyOperator(RayJobOperator):
+    """Runs the stage that measures, and leads to its report, whether the release passed or not."""
+
+    operator_extra_links = (RayJobLink(), ReportLink())
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(stage="verify", **options)
+
+
+class CheckOperator(RayJobOperator):
+    """Measures what is live once more; `release` is the check's name, and its report is found under that."""
+
+    operator_extra_links = (RayJobLink(), ReportLink())
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(stage="check", **options)
 
 
 class BulkLoadOperator(_StageOperator):
@@ -154,7 +184,7 @@ class BuildIndexOperator(_StageOperator):
         services = hooks.services()
         files = self._files(services)
         corpus = files.corpus()
-        params = INDEX_TYPES[corpus.index.type].search_params(corpus.gate.k)
+        params = production_params(files, corpus.gate.k)
         with recorded_failure(files, "index"):
             _raise_failure(event)
             loaded = files.needed_report("load")
@@ -210,6 +240,11 @@ STAGE_DOCS = {
         "Measure recall against exact search and draw the ledger.\n\n"
         "**Fails** when a count does not agree, too many documents were rejected, or recall is under its floor: "
         "the alias then stays where it is."
+    ),
+    "check": (
+        "Measure what is live once more: recall as readers search, the ledger, the vectors, the latency.\n\n"
+        "**Fails** when a gate that the release has passed is not passed any more. Readers still get it: roll back, or "
+        "run the corpus again."
     ),
 }
 

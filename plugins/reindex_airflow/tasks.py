@@ -10,9 +10,11 @@ from airflow.sdk import get_current_context, task
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowSkipException
 
+from reindex.check import begin_check
 from reindex.embedders import find_model
-from reindex.errors import OlderThanLive
-from reindex.naming import alias_name, release_name
+from reindex.errors import NotLive, OlderThanLive
+from reindex.golden import freeze_questions
+from reindex.naming import alias_name, check_name, is_corpus_name, release_name
 from reindex.plan import UNCHANGED, Asked, QuerySide
 from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
@@ -22,7 +24,7 @@ from reindex.retire import leaving_rows
 from reindex.retire import retire_releases as retire
 from reindex.rollback import begin_rollback, finish_rollback
 from reindex.rollback import roll_back as go_back
-from reindex.settings import load_corpus
+from reindex.settings import corpus_files, load_corpus
 from reindex.snapshot import choose_moment, take_snapshot
 from reindex_airflow import hooks
 from reindex_airflow.assets import ROLLED_BACK, live_index
@@ -57,7 +59,12 @@ def snapshot_corpus(corpus: str) -> str:
     release = release_name(moment.as_of, run.run_id)
     files = hooks.services().files(corpus, release)
     settings = load_corpus(corpus, hooks.corpora())
-    run_stage(files, "snapshot", lambda: take_snapshot(files, settings, as_of=moment.as_of, is_past=moment.is_past))
+
+    def work() -> dict[str, Any]:
+        freeze_questions(files, settings, hooks.corpora())
+        return take_snapshot(files, settings, as_of=moment.as_of, is_past=moment.is_past)
+
+    run_stage(files, "snapshot", work)
     return release
 
 
@@ -171,6 +178,30 @@ def roll_back(release: str) -> None:
     finish_rollback(files, release_name(run.logical_date or run.run_after, run.run_id), report)
     extra = {"release": release, "collection": report["collection"]}
     context["outlet_events"][ROLLED_BACK].add(live_index(corpus), extra=extra)
+
+
+@task(task_id="choose")
+def choose_checks() -> list[dict[str, str]]:
+    """Begin a check of what is live of each corpus, or of the one that was asked for.
+
+    **Skipped** when nothing is live yet. **Fails** when nothing is live of the corpus that was asked for.
+    """
+    context = get_current_context()
+    run, asked, with_noise = context["dag_run"], context["params"]["corpus"], context["params"]["noise"]
+    services = hooks.services()
+    check = check_name(run.logical_date or run.run_after, run.run_id)
+    corpora = [asked] if asked else filter(is_corpus_name, corpus_files(hooks.corpora()))
+    with services.milvus_store() as store:
+        begun = [
+            {"corpus": corpus, "release": check}
+            for corpus in corpora
+            if begin_check(store, services.files(corpus, check), with_noise=with_noise)
+        ]
+    if asked and not begun:
+        raise NotLive(alias_name(asked))
+    if not begun:
+        raise AirflowSkipException("nothing is live yet")
+    return begun
 
 
 def _who(run: Any) -> str:
