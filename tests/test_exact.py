@@ -144,7 +144,8 @@ def test_rows_of_a_document_add_up_to_the_same_in_any_order_and_any_file() -> No
 
 def test_the_rows_of_a_long_document_add_up_without_an_overflow() -> None:
     vectors = unit_vectors(600)
-    filed = scan_file(file_of(vectors), errand(Asked(vectors=vectors[:1], k=1))).filed.to_pylist()
+    task = errand(Asked(vectors=vectors[:1], k=1), memory_bytes=2**22)
+    filed = scan_file(file_of(vectors), task).filed.to_pylist()
     digest = sum(passage_digest("x", vector.tobytes()) for vector in vectors)
     assert digest > 2**64
     assert filed == [{"document": "a.txt", "rows": 600, "digest": digest % DIGESTS}]

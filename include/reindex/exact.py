@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 _FLOAT_BYTES = 4
+# What a row takes beside its vector: its text, and the other columns.
+_COLUMN_BYTES = 2048
 _FEWEST_ROWS = 64
 # Scores whose highest is found at once, which is quicker than sorting them.
 _GROUP = 64
@@ -51,7 +53,7 @@ class Neighbours:
 class ExactSearch:
     """Neighbours of several questions among rows that come block by block.
 
-    `memory_bytes` bounds what is held: two blocks of vectors, and one of scores.
+    `memory_bytes` bounds what is held: two blocks of rows, and the scores of one.
     """
 
     def __init__(self, asked: Sequence[Asked], *, metric: str, memory_bytes: int) -> None:
@@ -59,7 +61,8 @@ class ExactSearch:
         queries = max((len(ask.vectors) for ask in asked), default=1)
         dimension = asked[0].vectors.shape[1] if asked else 1
         # The next block is read meanwhile; a metric may need its vectors or scores a second time.
-        self.block_rows = max(_FEWEST_ROWS, memory_bytes // (2 * _FLOAT_BYTES * (queries + dimension)))
+        row_bytes = 2 * (_FLOAT_BYTES * (queries + dimension) + _COLUMN_BYTES)
+        self.block_rows = max(_FEWEST_ROWS, memory_bytes // row_bytes)
         self._best: list[list[Neighbours]] = [[] for _ in asked]
 
     def add(self, rows: pa.Table, vectors: np.ndarray) -> None:
@@ -167,9 +170,18 @@ def _pieces(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def vector_matrix(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """Return the vector column of some rows as float32, shape (rows, dimension)."""
+def vector_matrix(rows: pa.Table | pa.RecordBatch, into: np.ndarray | None = None) -> np.ndarray:
+    """Return the vector column of some rows as float32, shape (rows, dimension): in a matrix that has room, if given.
+
+    Memory that is new each time costs as much as looking through it.
+    """
+    import numpy as np
+
     column = rows.column(VECTOR_COLUMN)
-    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values: np.ndarray = flat.flatten().to_numpy(zero_copy_only=False, writable=True)
-    return values.reshape(rows.num_rows, -1)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    values = [chunk.flatten().to_numpy() for chunk in chunks if len(chunk)]
+    count = sum(map(len, values))
+    room = into.ravel()[:count] if into is not None and into.size >= count else np.empty(count, "float32")
+    if values:
+        np.concatenate(values, out=room)
+    return room.reshape(rows.num_rows, -1)

@@ -49,8 +49,10 @@ def scan_file(batches: Iterable[pa.RecordBatch], errand: Errand) -> Findings:
     vectors: dict[str, np.ndarray] = {}
     filed = [FILED_SCHEMA.empty_table()]
     rows = 0
+    room: np.ndarray | None = None
     for block in in_blocks(batches, search.block_rows):
-        matrix = vector_matrix(block)
+        matrix = vector_matrix(block, room)
+        room = matrix if room is None or matrix.size > room.size else room
         search.add(block, matrix)
         vectors |= _wanted(block, matrix, errand.wanted)
         filed.append(_filed(block, matrix))

@@ -203,7 +203,8 @@ class ObjectStore:
         with tempfile.TemporaryFile() as file:
             if not self.download(bucket, key, file):
                 raise FileMissing(bucket, key)
-            yield from pq.ParquetFile(file).iter_batches(batch_size=rows, columns=columns)
+            # Buffered ahead, as is usual, a whole file would be held until its last row has been read.
+            yield from pq.ParquetFile(file, pre_buffer=False).iter_batches(batch_size=rows, columns=columns)
 
     def read_table(self, bucket: str, key: str) -> pa.Table | None:
         data = self.read(bucket, key)
