@@ -96,8 +96,9 @@ class WordLengthEmbedder:
 
     def __init__(self, dimension: int = 4) -> None:
         self.dimension = dimension
+        self.engine = "word lengths"
 
-    def embed(self, texts: list[str]) -> np.ndarray:
+    def embed(self, texts: list[str], tokens: list[list[int]] | None = None) -> np.ndarray:
         rows = [[len(word) for word in text.split()][: self.dimension] for text in texts]
         vectors = np.array([row + [0] * (self.dimension - len(row)) for row in rows], "float32")
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

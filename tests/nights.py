@@ -12,7 +12,7 @@ import pytest
 from reindex.assemble import assemble_import
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import PartWriter
-from reindex.embedders import EMBEDDERS, ENGINE, Model, Precision, find_model
+from reindex.embedders import EMBEDDERS, ENGINES, Model, Precision, find_model
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
 from reindex.permissions import acl_of
@@ -33,7 +33,7 @@ class CountingEmbedder(WordLengthEmbedder):
 
     texts = 0
 
-    def embed(self, texts: list[str]) -> Any:
+    def embed(self, texts: list[str], tokens: list[list[int]] | None = None) -> Any:
         CountingEmbedder.texts += len(texts)
         return super().embed(texts)
 
@@ -160,7 +160,7 @@ def counting_embedder(model: Model, precision: Precision, threads: int) -> Count
 
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Embed by word lengths, and leave the test's own process its priority."""
-    monkeypatch.setitem(EMBEDDERS, ENGINE, counting_embedder)
+    monkeypatch.setitem(EMBEDDERS, ENGINES[0], counting_embedder)
     monkeypatch.setattr("os.nice", lambda _: 0)
     CountingEmbedder.texts = 0
 

@@ -12,7 +12,7 @@ from reindex.settings import PROJECT
 LIBRARY = PROJECT / "include" / "reindex"
 LAYERS = [
     {"errors"},
-    {"naming", "index_types", "rates", "groups", "charts", "judgements"},
+    {"naming", "openvino_engine", "index_types", "rates", "groups", "charts", "judgements"},
     {"settings", "records", "ledger", "report"},
     {"permissions", "versions", "version_pages", "slices"},
     {"storage", "exact", "recall", "relevance", "forecast", "questions"},
@@ -56,6 +56,7 @@ ONE_HOME = {
     "pymilvus": "include/reindex/milvus.py",
     "ray": "include/reindex/jobs.py",
     "duckdb": "include/reindex/tables.py",
+    "openvino": "include/reindex/openvino_engine.py",
 }
 # The stack waits for its own servers with their own clients: it is not the library that runs the stages.
 STACK = "include/reindex/stack"

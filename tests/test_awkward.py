@@ -139,7 +139,7 @@ AWKWARD: dict[str, tuple[Callable[[], bytes], RejectReason | None]] = {
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    made = Sandbox(partial(Reader, Chunks(), MODEL.tokenizer_file, Parsing(), LIMITS), LIMITS)
+    made = Sandbox(partial(Reader, Chunks(), MODEL.tokenizer_file, "", Parsing(), LIMITS), LIMITS)
     yield made
     made.close()
 

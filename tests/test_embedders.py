@@ -5,11 +5,23 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from reindex.embedders import Model, check_window, find_model, resolve_precision, space_facts
-from reindex.errors import ModelMissing, SettingsError
+from reindex import openvino_engine
+from reindex.chunk import Chunker
+from reindex.embedders import (
+    Model,
+    SentenceTransformerEmbedder,
+    check_window,
+    find_model,
+    load_embedder,
+    resolve_precision,
+    space_facts,
+)
+from reindex.errors import EngineRefused, ModelMissing, SettingsError
 from reindex.naming import space_fingerprint
+from reindex.records import Block, ParsedDocument
 from reindex.settings import Corpus
 from tests.fakes import a_corpus
 
@@ -77,3 +89,71 @@ def test_the_prompt_takes_its_part_of_the_window() -> None:
 def test_automatic_precision_is_one_that_the_engine_knows() -> None:
     assert resolve_precision("auto") in {"bfloat16", "float32"}
     assert resolve_precision("float32") == "float32"
+
+
+TEXTS = ["What does json.loads return?", "Größe und Maß", "one " * 100, "x", "A table | of | three"]
+
+
+@pytest.fixture(scope="module")
+def reference() -> SentenceTransformerEmbedder:
+    return SentenceTransformerEmbedder(MODEL, "float32", 1)
+
+
+@pytest.mark.parametrize(("precision", "cosine"), [("float32", 0.999999), ("bfloat16", 0.999)])
+def test_the_engine_of_processors_makes_the_model_s_own_vectors(
+    precision: str, cosine: float, reference: SentenceTransformerEmbedder
+) -> None:
+    embedder = load_embedder(MODEL, precision, threads=1)
+    vectors = embedder.embed(TEXTS)
+    assert embedder.engine == f"openvino {precision}"
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert (vectors * reference.embed(TEXTS)).sum(axis=1).min() >= cosine
+
+
+def test_token_ids_that_are_known_make_the_same_vectors() -> None:
+    embedder = load_embedder(MODEL, "float32", threads=2)
+    chunker = Chunker(a_corpus().chunks, MODEL.tokenizer_file)
+    passages = chunker.chunk_document(ParsedDocument(title="", blocks=tuple(Block(text=text) for text in TEXTS)))
+    texts = [passage.text for passage in passages]
+    assert np.allclose(embedder.embed(texts), embedder.embed(texts, chunker.tokens(passages)), atol=1e-5)
+
+
+def test_a_worker_loads_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys; from reindex.embedders import find_model, load_embedder;"
+        "load_embedder(find_model('all-MiniLM-L6-v2'), 'float32', threads=1).embed(['a question']);"
+        "print([name for name in ('torch', 'transformers', 'sentence_transformers') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_precision_that_does_not_agree_gives_way_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    agreed = iter([0.98, 1.0])
+    monkeypatch.setattr(openvino_engine, "agreement", lambda *_: next(agreed))
+    assert load_embedder(MODEL, "bfloat16", threads=1).engine == (
+        "openvino float32 (bfloat16 has a cosine of 0.9800 to it)"
+    )
+
+
+def test_a_model_that_openvino_gets_wrong_is_run_by_torch_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_engine, "agreement", lambda *_: 0.5)
+    assert load_embedder(MODEL, "float32", threads=1).engine == (
+        "sentence-transformers float32 on cpu (openvino cannot run the model as it is: "
+        "its vectors have a cosine of 0.5000 to those of sentence-transformers)"
+    )
+
+
+def test_a_model_that_cannot_be_converted_leaves_nothing_behind(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(EngineRefused, match="openvino cannot run the model as it is"):
+        openvino_engine.converted_model(empty, "0" * 64, tmp_path / "models")
+    assert [path.suffix for path in (tmp_path / "models").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("lengths", [[], [5], [300], [1, 2, 3, 256, 256, 7], list(range(1, 257)) * 3])
+def test_batches_hold_every_text_once_and_no_more_tokens_than_the_budget(lengths: list[int]) -> None:
+    batches = list(openvino_engine.batches_by_length(lengths, budget=256))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= 256 for batch in batches)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reindex.rates import STAGE_COSTS, corpus_rates, fit_line, stage_line
+from reindex.rates import STAGE_COSTS, bound_by, corpus_rates, fit_line, stage_line
 from reindex.releases import STAGES
 from tests.fakes import past_release
 
@@ -124,3 +124,19 @@ def test_bytes_of_files_come_from_the_reports_that_tell_them() -> None:
 
 def test_reports_that_are_gone_tell_nothing() -> None:
     assert corpus_rates([{}, {"plan": {"documents": 3}}, {"embed": past_release()["embed"]}]) == corpus_rates([])
+
+
+def test_what_bound_a_run_most_comes_first_and_embedding_is_shared_out_as_its_writers_time_was() -> None:
+    embed = {"seconds": 100.0, "wait_share": 0.05, "parse_share": 0.25}
+    found = bound_by({"embed": embed, "load": {"seconds": 30.0}, "index": {"seconds": 3.0}})
+    assert list(found.items()) == [
+        ("embedding", 70.0),
+        ("import", 30.0),
+        ("parsing", 25.0),
+        ("storage", 5.0),
+        ("index", 3.0),
+    ]
+
+
+def test_a_run_that_did_nothing_was_bound_by_nothing() -> None:
+    assert set(bound_by({"plan": {"seconds": 1.0}}).values()) == {0.0}

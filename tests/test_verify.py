@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from reindex.bench import MEANINGLESS, Bench
-from reindex.embedders import EMBEDDERS, ENGINE
+from reindex.embedders import EMBEDDERS, ENGINES
 from reindex.errors import LedgerMismatch, RecallTooLow, RelevanceWorse, TooManyRejects, WrongVectors
 from reindex.naming import collection_name
 from reindex.records import chunk_schema
@@ -194,7 +194,7 @@ def test_the_vectors_of_one_document_in_another_s_place_are_stopped_by_name(nigh
 
 def test_two_models_mixed_are_stopped_by_the_vectors(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
     nights.run(dict(list(documents().items())[:20]))
-    monkeypatch.setitem(EMBEDDERS, ENGINE, lambda model, *_: OtherEmbedder(model.dimension))
+    monkeypatch.setitem(EMBEDDERS, ENGINES[0], lambda model, *_: OtherEmbedder(model.dimension))
     nights.run(documents())
     with pytest.raises(WrongVectors, match="were two models mixed"):
         verify_release(bench_of(nights))

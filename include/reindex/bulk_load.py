@@ -53,7 +53,8 @@ def finish_load(store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
     collection, started_at, jobs = _recorded(files)
     imported = [store.import_state(job.id).rows for job in jobs]
     loaded = [{"file": job.file, "rows": job.rows, "imported": rows} for job, rows in zip(jobs, imported, strict=True)]
-    facts = {"collection": collection, "files": loaded, "rows": sum(imported)}
+    rate = sum(imported) / max(time.time() - started_at, 1)
+    facts = {"collection": collection, "files": loaded, "rows": sum(imported), "rows_a_second": round(rate)}
     return files.write_report("load", started_at, facts)
 
 

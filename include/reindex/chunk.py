@@ -46,14 +46,14 @@ class _Place:
 class Chunker:
     """Cuts documents by the tokens of one model. Loads the tokenizer once, so make one for each worker."""
 
-    def __init__(self, policy: Chunks, tokenizer_file: Path) -> None:
+    def __init__(self, policy: Chunks, tokenizer_file: Path, prompt: str = "") -> None:
         from semantic_text_splitter import TextSplitter
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._heading_prefix = policy.heading_prefix
+        self._prompt, self._heading_prefix = prompt, policy.heading_prefix
         self._section_tokens = int(policy.max_tokens * _SECTION_SHARE)
         # One for the line's end between the headings and the text, with models to which it is a token.
         self._max_tokens = policy.max_tokens - (self._section_tokens + 1 if policy.heading_prefix else 0)
@@ -81,10 +81,10 @@ class Chunker:
             for position, (start, text) in enumerate(self._split(outline))
         ]
 
-    def count_tokens(self, passages: list[Passage]) -> list[int]:
-        """Return the tokens of each passage, as the model reads it."""
-        texts = [embedded_text(found.section, found.text, heading_prefix=self._heading_prefix) for found in passages]
-        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts)]
+    def tokens(self, passages: list[Passage]) -> list[list[int]]:
+        """Return the token ids of each passage as the model reads it, its prompt and the end marks included."""
+        given = (embedded_text(found.section, found.text, heading_prefix=self._heading_prefix) for found in passages)
+        return [encoding.ids for encoding in self._tokenizer.encode_batch([self._prompt + text for text in given])]
 
     def _section(self, path: str) -> str:
         """Return the headings above a chunk, as many of the nearest as there is room for."""

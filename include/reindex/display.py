@@ -101,6 +101,7 @@ def _release_lines(report: dict[str, Any]) -> dict[str, str]:
         "search with": _params(report["search_params"]),
         **_gate_lines(report["gates"]),
         "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items()),
+        "bound by": ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["bound_by"].items() if seconds),
         "forecast": _scored(report["forecast"]) if report["forecast"] else "",
         "collection": report["collection"],
         "alias": report["alias"] or "not moved: the release stays green",

@@ -171,7 +171,26 @@ def finish_embedding(
         "bytes": round(sum(row["part_bytes"] for row in outcomes)),
         "truncated": sum(row["truncated"] for row in outcomes),
         "tokens_a_second": round(tokens / seconds, 1) if seconds else 0,
-        "embedding_seconds": round(sum(row["writer_seconds"] for row in outcomes), 3),
+        **writers_time(outcomes),
+        "engine": "; ".join(sorted({row["engine"] for row in outcomes})),
+        "writer_memory_bytes": max((row["writer_memory"] for row in outcomes), default=0),
+    }
+
+
+def writers_time(outcomes: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the writers' seconds of work, and the shares of their time for which they waited, and for what.
+
+    A writer without work waits for the tasks that prepare it, and these wait for bytes or parse.
+    """
+    worked, idle, fetching, parsing = (
+        sum(row[name] for row in outcomes) for name in ("writer_seconds", "writer_waited", "waited", "seconds")
+    )
+    idle_share = idle / (worked + idle) if worked + idle else 0.0
+    for_bytes = fetching / (fetching + parsing) if fetching + parsing else 0.0
+    return {
+        "embedding_seconds": round(worked, 3),
+        "wait_share": round(idle_share * for_bytes, 4),
+        "parse_share": round(idle_share * (1 - for_bytes), 4),
     }
 
 

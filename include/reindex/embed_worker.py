@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 # Documents in a part: what a crash costs at most, for each worker.
 PART_DOCUMENTS = 64
+# What Linux counts a process's memory in.
+_KIBIBYTE = 1024
 # Search on the same host comes first.
 _NICENESS = 10
 
@@ -41,7 +44,13 @@ OUTCOME_SCHEMA = pa.schema(
     [
         *CATALOG_SCHEMA,
         ("is_held", pa.bool_()),
+        # For which the document's writer worked on it, and waited for it; the task that prepared it, for its bytes.
         ("writer_seconds", pa.float64()),
+        ("writer_waited", pa.float64()),
+        ("waited", pa.float64()),
+        ("engine", pa.string()),
+        # The most memory that the writer has held until then.
+        ("writer_memory", pa.int64()),
         ("part_bytes", pa.int64()),
         # Chunks of which the model would not have read the end.
         ("truncated", pa.int64()),
@@ -57,6 +66,7 @@ class PartWriter:
         self._task = task
         self._parts = task.parts
         self._embedder = load_embedder(task.model, task.precision, threads=task.threads)
+        self._free_since = time.monotonic()
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         started = time.monotonic()
@@ -66,15 +76,22 @@ class PartWriter:
         vectors = self._vectors(read)
         findings = _findings(rows, name, vectors, self._task.corpus.limits.fingerprint())
         size = self._write(name, read, vectors, [row for row in findings if is_lasting(row)])
-        seconds = (time.monotonic() - started) / len(rows)
+        waited, self._free_since = started - self._free_since, time.monotonic()
+        facts = {
+            "writer_seconds": (self._free_since - started) / len(rows),
+            "writer_waited": waited / len(rows),
+            "engine": self._embedder.engine,
+            "writer_memory": getrusage(RUSAGE_SELF).ru_maxrss * _KIBIBYTE,
+        }
         window = self._task.model.window
         outcomes = [
             {
                 **finding,
+                **facts,
                 "is_held": row["is_held"],
-                "writer_seconds": seconds,
+                "waited": row["waited"],
                 "part_bytes": size / len(rows),
-                "truncated": sum(tokens > window for tokens in row["tokens"]),
+                "truncated": sum(len(tokens) > window for tokens in row["tokens"]),
             }
             for row, finding in zip(rows, findings, strict=True)
         ]
@@ -85,9 +102,15 @@ class PartWriter:
         has_prefix = self._task.corpus.chunks.heading_prefix
         earlier = earlier_vectors(self._parts, documents, heading_prefix=has_prefix)
         given = {row["key"]: _given(row["passages"], heading_prefix=has_prefix) for row in documents}
-        new = {text: None for key, texts in given.items() for text in texts if text not in earlier[key]}
+        new = {
+            text: tokens
+            for row in documents
+            for text, tokens in zip(given[row["key"]], row["tokens"], strict=True)
+            if text not in earlier[row["key"]]
+        }
         prompt = self._task.corpus.embedding.passage_prompt
-        fresh = dict(zip(new, self._embedder.embed([prompt + text for text in new]), strict=True)) if new else {}
+        texts = [prompt + text for text in new]
+        fresh = dict(zip(new, self._embedder.embed(texts, list(new.values())), strict=True)) if new else {}
         return Vectors(given=given, earlier=earlier, fresh=fresh)
 
     def _write(
@@ -153,12 +176,12 @@ def _findings(rows: list[dict[str, Any]], part: str, vectors: Vectors, limits: s
     findings = []
     for row in rows:
         given = vectors.given.get(row["key"], [])
-        computed = [tokens for text, tokens in zip(given, row["tokens"], strict=True) if _take(uncounted, text)]
+        computed = [len(tokens) for text, tokens in zip(given, row["tokens"], strict=True) if _take(uncounted, text)]
         findings.append(
             {
                 **{name: row[name] for name in kept},
                 "chunks": len(row["passages"]),
-                "tokens": sum(row["tokens"]),
+                "tokens": sum(map(len, row["tokens"])),
                 "part": part if row["passages"] else "",
                 "digest": _digest(row, vectors) if row["passages"] else None,
                 "embedded": len(computed),

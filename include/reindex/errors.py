@@ -317,6 +317,17 @@ class ModelMissing(TerminalError):
         return f"the embedding model {self.name!r} cannot be had: {self.detail}; correct embedding.model"
 
 
+class EngineRefused(TerminalError):
+    """Whoever wants vectors tries the next engine, and says so."""
+
+    def __init__(self, engine: str, detail: str) -> None:
+        super().__init__(engine, detail)
+        self.engine, self.detail = engine, detail
+
+    def __str__(self) -> str:
+        return f"{self.engine} cannot run the model as it is: {self.detail}"
+
+
 class UnsupportedServer(TerminalError):
     def __init__(self, version: str, known: list[str]) -> None:
         super().__init__(version, known)

@@ -59,9 +59,12 @@ PREPARED_SCHEMA = pa.schema(
         ("detail", pa.string()),
         ("is_held", pa.bool_()),
         ("passages", pa.list_(_PASSAGE)),
-        ("tokens", pa.list_(pa.int64())),
+        # The ids that the model is given for each passage.
+        ("tokens", pa.list_(pa.list_(pa.int32()))),
         ("members", MEMBERS),
         ("seconds", pa.float64()),
+        # For which the task waited for the object's bytes: those of others come meanwhile.
+        ("waited", pa.float64()),
     ]
 )
 
@@ -94,7 +97,11 @@ def prepare_documents(documents: pa.Table, task: EmbedTask, held: np.ndarray) ->
     with ThreadPoolExecutor(_FETCH_THREADS) as pool:
         for rows in _fetched_at_once(documents.to_pylist()):
             contents = pool.map(partial(_fetch, task), rows)
-            prepared += [_prepare(task, row, data, held) for row, data in zip(rows, contents, strict=True)]
+            for row in rows:
+                asked = time.monotonic()
+                data = next(contents)
+                waited = time.monotonic() - asked
+                prepared.append({**_prepare(task, row, data, held), "waited": waited})
     return pa.Table.from_pylist(prepared, schema=PREPARED_SCHEMA)
 
 
@@ -169,10 +176,11 @@ def _read(corpus: Corpus, model: Model, key: str, data: bytes | Rejected, held: 
     content = content_hash(data, suffix_of(key))
     if _is_in(content, held):
         return {"content": content, "is_held": True}
-    sandbox = _sandbox(corpus.chunks, model.tokenizer_file, corpus.parsing, corpus.limits)
+    prompt = corpus.embedding.passage_prompt
+    sandbox = _sandbox(corpus.chunks, model.tokenizer_file, prompt, corpus.parsing, corpus.limits)
     return {"content": content, **sandbox.run(key, data)}
 
 
 @lru_cache(maxsize=2)
-def _sandbox(policy: Chunks, tokenizer_file: Path, parsing: Parsing, limits: Limits) -> Sandbox:
-    return Sandbox(partial(Reader, policy, tokenizer_file, parsing, limits), limits)
+def _sandbox(policy: Chunks, tokenizer_file: Path, prompt: str, parsing: Parsing, limits: Limits) -> Sandbox:
+    return Sandbox(partial(Reader, policy, tokenizer_file, prompt, parsing, limits), limits)

@@ -95,6 +95,22 @@ def stage_line(stage: str, past: Sequence[Reports]) -> Line:
     return fit_line([(0.0, cost.usual.fixed), *points], usual_slope=cost.usual.slope)
 
 
+def bound_by(reports: Reports) -> dict[str, float]:
+    """Return the seconds for which a run was bound by each of its resources, that which bound it most first.
+
+    The seconds of embedding are shared out as its writers' time was: to their own work, to waiting for bytes (storage)
+    and to waiting for what prepares documents (parsing).
+    """
+    embed = reports.get("embed", {})
+    waiting = {"storage": embed.get("wait_share", 0), "parsing": embed.get("parse_share", 0)}
+    shares = {**waiting, "embedding": 1 - sum(waiting.values())}
+    found = {name: share * embed.get("seconds", 0) for name, share in shares.items()}
+    found |= {
+        name: reports.get(stage, {}).get("seconds", 0) for name, stage in (("import", "load"), ("index", "index"))
+    }
+    return {name: round(found[name], 1) for name in sorted(found, key=found.__getitem__, reverse=True)}
+
+
 def fit_line(points: Sequence[tuple[float, float]], *, usual_slope: float) -> Line:
     """Return the least-squares line through (work, seconds), neither of its coefficients below zero.
 

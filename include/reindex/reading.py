@@ -14,18 +14,18 @@ from reindex.settings import Chunks, Limits, Parsing
 class Reader:
     """Reads objects of one corpus. Loads the tokenizer and the parsers' library once."""
 
-    def __init__(self, policy: Chunks, tokenizer_file: Path, parsing: Parsing, limits: Limits) -> None:
+    def __init__(self, policy: Chunks, tokenizer_file: Path, prompt: str, parsing: Parsing, limits: Limits) -> None:
         import kreuzberg  # noqa: F401 - so that children are born with it
 
-        self._chunker = Chunker(policy, tokenizer_file)
+        self._chunker = Chunker(policy, tokenizer_file, prompt)
         self._parsing, self._limits = parsing, limits
 
     def __call__(self, key: str, data: bytes) -> dict[str, Any]:
-        """Return the passages of an object's documents with their tokens, and the members that were rejected."""
+        """Return the passages of an object's documents with their token ids, and the members that were rejected."""
         reading = read_object(key, data, self._parsing, self._limits)
         passages = [passage for document in reading.documents for passage in self._chunker.chunk_document(document)]
         return {
             "passages": [asdict(passage) for passage in passages],
-            "tokens": self._chunker.count_tokens(passages),
+            "tokens": self._chunker.tokens(passages),
             "members": [asdict(member) for member in reading.rejected],
         }

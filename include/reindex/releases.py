@@ -15,6 +15,7 @@ import pyarrow as pa
 from reindex.errors import ReindexError, TerminalError, UnknownRelease, from_record
 from reindex.forecast import score_forecast
 from reindex.naming import corpus_prefix, release_prefix
+from reindex.rates import bound_by
 from reindex.settings import Corpus, read_corpus
 from reindex.storage import ObjectStore, Written
 
@@ -226,6 +227,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "collection": reports.get("load", {}).get("collection"),
         "promoted": "promote" in reports,
         "seconds": {stage: report["seconds"] for stage, report in reports.items()},
+        "bound_by": bound_by(reports),
         "forecast": score_forecast(forecast, reports) if forecast else None,
         "failed": {"stage": failure["stage"], "reason": failure["message"]} if failure else None,
     }

@@ -332,6 +332,11 @@ def state_bucket(environment: Mapping[str, str]) -> str:
     return environment.get("REINDEX_STATE_BUCKET", "reindex")
 
 
+def models_folder(environment: Mapping[str, str]) -> Path:
+    """Return where this machine keeps models as its engine has converted them; what is lost is made again."""
+    return Path(environment.get("REINDEX_MODELS", Path.home() / ".cache" / "reindex" / "models"))
+
+
 def corpora_folder(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("REINDEX_CORPORA", PROJECT / "include" / "corpora"))
 

@@ -1,0 +1,178 @@
+"""A model as OpenVINO runs it: converted once, kept on disk, compiled for its processor by each worker.
+
+Whoever only runs a model loads neither torch nor transformers: they convert it, by
+`python -m reindex.openvino_engine`, in a process of their own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reindex.errors import EngineRefused
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
+# A batch's tokens, padding included. Measured on two cores: half and twice as many are a percent or two slower.
+_BATCH_TOKENS = 2048
+_CONVERSION_SECONDS = 600
+# Of the languages and the shapes that documents come in; the longest is as long as the model reads.
+_SAMPLE = (
+    "What does this cost?",
+    "The quick brown fox jumps over the lazy dog.",
+    "Employees who travel on business keep their receipts and hand them in within thirty days.",
+    "def mean(values):\n    return sum(values) / len(values)",
+    "ERROR 2024-03-01 12:00:07 connection to 10.0.0.12:5432 refused after 3 attempts",
+    "Die Kündigungsfrist beträgt drei Monate zum Ende eines Quartals.",
+    "Le client peut annuler sa commande tant qu'elle n'a pas été expédiée.",
+    "返品は商品到着後十四日以内に限ります。",
+    "| quarter | revenue | margin |\n| Q1 | 12.4 | 31 % |\n| Q2 | 13.9 | 33 % |",
+    " ".join(f"Step {number} follows the one before it and leads on to the next." for number in range(1, 9)),
+    " ".join(f"Section {number} says who may read what, and for how long it is kept." for number in range(1, 40)),
+)
+
+
+def converted_model(folder: Path, digest: str, models: Path) -> Path:
+    """Return where a model lies as OpenVINO reads it, below `models`; convert it if nobody has.
+
+    Raises EngineRefused if it cannot be converted. Of several processes that ask at once one converts.
+    """
+    import openvino
+
+    target = models / f"{digest[:32]}-openvino-{openvino.__version__.split('-')[0]}"
+    if target.exists():
+        return target
+    models.mkdir(parents=True, exist_ok=True)
+    with (models / f"{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            _convert_apart(folder, target)
+    return target
+
+
+class CompiledModel:
+    """A converted model, compiled for this processor: lists of token ids in, float32 vectors of unit length out."""
+
+    def __init__(self, folder: Path, precision: str, *, threads: int) -> None:
+        import openvino
+
+        compiled = openvino.Core().compile_model(
+            folder / "model.xml",
+            "CPU",
+            {
+                "ENABLE_CPU_PINNING": False,  # several workers of one machine would be pinned to the same cores
+                "INFERENCE_NUM_THREADS": threads,
+                "INFERENCE_PRECISION_HINT": HINTS[precision],
+                "NUM_STREAMS": threads,
+            },
+        )
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        self._pad, self._dimension = facts["pad"], facts["dimension"]
+        self._queue = openvino.AsyncInferQueue(compiled, threads)
+        self._queue.set_callback(_take_out)
+
+    def vectors(self, tokens: list[list[int]]) -> np.ndarray:
+        """Return one vector for each list of token ids, shape (texts, dimension)."""
+        import numpy as np
+
+        found = np.empty((len(tokens), self._dimension), "float32")
+        for batch in batches_by_length([len(ids) for ids in tokens]):
+            longest = max(len(tokens[row]) for row in batch)
+            ids = np.full((len(batch), longest), self._pad, "int64")
+            mask = np.zeros((len(batch), longest), "int64")
+            for place, row in enumerate(batch):
+                ids[place, : len(tokens[row])] = tokens[row]
+                mask[place, : len(tokens[row])] = 1
+            self._queue.start_async({"input_ids": ids, "attention_mask": mask}, (found, batch))
+        self._queue.wait_all()
+        # The graph normalises in its own precision: bfloat16 leaves lengths off 1.
+        lengths: np.ndarray = np.linalg.norm(found, axis=1, keepdims=True)
+        found /= lengths
+        return found
+
+
+def agreement(folder: Path, model: CompiledModel) -> float:
+    """Return the least cosine of the vectors of the fixed sample to those of the model itself in float32."""
+    import numpy as np
+
+    with np.load(folder / "sample.npz") as sample:
+        ids = np.split(sample["ids"], np.cumsum(sample["lengths"])[:-1])
+        found = model.vectors([row.tolist() for row in ids])
+        return float((found * sample["vectors"]).sum(axis=1).min())
+
+
+def batches_by_length(lengths: list[int], budget: int = _BATCH_TOKENS) -> Iterator[list[int]]:
+    """Yield the places of texts in batches of like length: one text, or at most `budget` tokens with padding."""
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        # The first is the longest: the others are padded to it.
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _take_out(request: Any, where: tuple[np.ndarray, list[int]]) -> None:
+    found, rows = where
+    found[rows] = request.get_output_tensor(0).data
+
+
+def _convert_apart(folder: Path, target: Path) -> None:
+    """Convert in a process of its own, whose memory is given back, and put the result in place in one step."""
+    made = Path(tempfile.mkdtemp(prefix="converting-", dir=target.parent))
+    command = [sys.executable, "-m", "reindex.openvino_engine", str(folder), str(made)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_CONVERSION_SECONDS, check=False)
+        if done.returncode:
+            raise EngineRefused("openvino", (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
+        made.rename(target)
+    except subprocess.TimeoutExpired as error:
+        raise EngineRefused("openvino", f"its conversion took over {_CONVERSION_SECONDS} s") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _convert(folder: Path, target: Path) -> None:
+    """Write a model's graph with pooling and normalisation inside, and what it makes of the sample in float32."""
+    import numpy as np
+    import openvino
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    class Whole(torch.nn.Module):  # type: ignore[misc] # torch has no types here
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            found = self.model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
+            return torch.nn.functional.normalize(found, dim=1)
+
+    model = SentenceTransformer(str(folder), local_files_only=True, device="cpu").eval()
+    sample = [model.tokenizer(text, truncation=True, max_length=model.max_seq_length)["input_ids"] for text in _SAMPLE]
+    example = {name: torch.ones((2, 8), dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        vectors = torch.nn.functional.normalize(model.encode(list(_SAMPLE), convert_to_tensor=True), dim=1).numpy()
+    graph = openvino.convert_model(Whole(model), example_input=example)
+    openvino.save_model(graph, target / "model.xml", compress_to_fp16=False)
+    lengths = [len(ids) for ids in sample]
+    np.savez(target / "sample.npz", ids=np.concatenate(sample), lengths=lengths, vectors=vectors)
+    facts = {"pad": model.tokenizer.pad_token_id or 0, "dimension": vectors.shape[1]}
+    (target / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]))
