@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reindex.errors import ImportFailed, JobFailed
-from reindex.jobs import _first_cause, _memory_to_prepare, _own_errors
+from reindex.jobs import Writers, _first_cause, _memory_to_prepare, _own_errors, size_writers
 from reindex.settings import Limits
 
 
@@ -37,3 +37,24 @@ def test_a_task_reserves_what_its_largest_object_may_take_but_no_more_than_a_nod
     small, large = ({"Resources": {"memory": size * 2**30}} for size in (1, 16))
     assert _memory_to_prepare(limits, [small, large]) == 2_248 * 2**20
     assert _memory_to_prepare(limits, [small, {"Resources": {}}]) == 2**30
+
+
+@pytest.mark.parametrize(
+    ("nodes", "writers"),
+    [
+        ([{"CPU": 1.0}], Writers(count=1, threads=1, cpus=0.75)),
+        ([{"CPU": 2.0}], Writers(count=1, threads=2, cpus=1.0)),
+        ([{"CPU": 16.0}], Writers(count=4, threads=4, cpus=3.0)),
+        ([{"CPU": 1.0}] * 8, Writers(count=8, threads=1, cpus=0.75)),
+        # A head that takes no work, and two nodes of unequal size.
+        ([{}, {"CPU": 2.0}, {"CPU": 7.0}], Writers(count=4, threads=2, cpus=1.0)),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0}], Writers(count=2, threads=1, cpus=0.75, gpus=1)),
+    ],
+)
+def test_writers_fill_every_processor_and_leave_room_for_what_feeds_them(
+    nodes: list[dict[str, float]], writers: Writers
+) -> None:
+    assert size_writers(nodes) == writers
+    if not writers.gpus:
+        left = [node.get("CPU", 0) - node.get("CPU", 0) // writers.threads * writers.cpus for node in nodes]
+        assert all(room >= 0.25 for room, node in zip(left, nodes, strict=True) if node)

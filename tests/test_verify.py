@@ -261,7 +261,7 @@ def test_a_live_release_of_another_model_is_asked_as_its_own_model_asks(nights: 
     verify_release(second)
     assert recall_json(second)["overlap"]["mean"] > 0
     # The headings for the one, everything for the other, and the passages whose vectors are looked at.
-    assert CountingEmbedder.texts == 100 + 200 + 256
+    assert CountingEmbedder.texts == 100 + 200 + 128
 
 
 def test_few_queries_are_refused_in_the_corpus_file() -> None:

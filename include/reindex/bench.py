@@ -248,7 +248,8 @@ def draw(bench: Bench) -> Drawn:
 
 def embed_queries(bench: Bench, files: ReleaseFiles, texts: Sequence[str]) -> np.ndarray:
     """Return the vectors of questions as a release asks them, shape (texts, dimension)."""
-    return bench.embed(files, [files.corpus().embedding.query_prompt + text for text in texts])
+    prompt = files.corpus().embedding.query_prompt
+    return bench.embed(files, [prompt + text for text in texts])
 
 
 def import_files(files: ReleaseFiles) -> list[str]:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -48,9 +48,13 @@ from reindex.verify import verify_release
 
 T = TypeVar("T")
 _LOG = logging.getLogger("reindex")
-# Less than a whole one: a machine with a single processor must still prepare documents beside it.
-_WRITER_CPUS = 0.75
 _LOAD_SECONDS = 600.0
+# More than these embed no faster together than two writers with half of them, which take twice the memory.
+_WRITER_THREADS = 4
+# What a writer leaves of its threads' processors to the tasks that feed it, and what it takes at least.
+_FEEDING_CPUS, _LEAST_WRITER_CPUS = 1.0, 0.75
+# Rows that are assembled in less time than a Ray job takes to start.
+_ROWS_AT_ONCE = 100_000
 # A task that mostly waits for the store and for Rust code.
 _PREPARE_CPUS = 0.25
 
@@ -73,11 +77,11 @@ def embed(job: Job) -> dict[str, Any]:
 
 def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any]]:
     """Take documents through the chain: plan rows, fetch, parse, chunk, embed, write part. Return what came out."""
+    if sum(block.num_rows for block in work.pending) <= PART_DOCUMENTS:
+        return _run_chain_here(_embed_task(job, plan, threads=min(os.cpu_count() or 1, _WRITER_THREADS)), work)
     ray = _connected_ray()
-    processors = int(ray.cluster_resources()["CPU"])
-    # One processor stays free for what feeds the writers: without it nothing moves (ray-project/ray#44687).
-    writers = max(1, processors - 1)
-    task = _embed_task(job, plan, threads=max(1, processors // writers))
+    writers = size_writers([node["Resources"] for node in ray.nodes() if node["Alive"]])
+    task = _embed_task(job, plan, threads=writers.threads)
     dataset = (
         ray.data.from_arrow(work.pending)
         .map_batches(
@@ -91,10 +95,11 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any
         .map_batches(
             PartWriter,
             fn_constructor_args=(task,),
-            compute=ray.data.ActorPoolStrategy(size=writers),
+            compute=ray.data.ActorPoolStrategy(size=writers.count),
             batch_size=PART_DOCUMENTS,
             batch_format="pyarrow",
-            num_cpus=_WRITER_CPUS,
+            num_cpus=writers.cpus,
+            num_gpus=writers.gpus,
         )
     )
     outcomes: list[dict[str, Any]] = []
@@ -105,6 +110,38 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any
         rows += sum(outcome["chunks"] for outcome in found)
         job.files.show_progress("embed", {"documents": len(outcomes), "rows": rows})
     return outcomes
+
+
+def _run_chain_here(task: EmbedTask, work: Work) -> list[dict[str, Any]]:
+    """Do what is one part's work in this process: on workers, their start would take longer than the work."""
+    prepared = [prepare_documents(block, task, work.held) for block in work.pending]
+    found: list[dict[str, Any]] = PartWriter(task)(pa.concat_tables(prepared)).to_pylist()
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writers:
+    """How many writers a cluster gets, the threads of each, and what each reserves of Ray's processors and GPUs."""
+
+    count: int
+    threads: int
+    cpus: float
+    gpus: int = 0
+
+
+def size_writers(nodes: Sequence[Mapping[str, float]]) -> Writers:
+    """Return what fills every node's processors, or GPUs where there are any; a node is what Ray counts of it.
+
+    A writer computes in all the threads that it may have, and reserves less: what is left is for the tasks that feed
+    it, without which nothing moves (ray-project/ray#44687). They come first, for a writer is the nicer process.
+    """
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    if gpus:
+        return Writers(count=gpus, threads=1, cpus=_LEAST_WRITER_CPUS, gpus=1)
+    processors = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+    threads = min([_WRITER_THREADS, *processors])
+    count = sum(of_node // threads for of_node in processors)
+    return Writers(count=max(count, 1), threads=threads, cpus=max(threads - _FEEDING_CPUS, _LEAST_WRITER_CPUS))
 
 
 def _memory_to_prepare(limits: Limits, nodes: list[dict[str, Any]]) -> int:
@@ -158,9 +195,11 @@ def verify(job: Job) -> dict[str, Any]:
 
 def _bench(job: Job, store: MilvusStore) -> Bench:
     """Return what it takes to measure the job's release, with its files spread over the cluster."""
-    ray = _connected_ray()
 
     def spread(keys: Sequence[str], work: Callable[[Iterable[pa.RecordBatch]], T]) -> list[T]:
+        if len(keys) == 1:
+            return [_with_file(job, keys[0], work)]
+        ray = _connected_ray()
         shared = ray.put(work)
         task = ray.remote(num_cpus=1)(_with_file)
         return list(ray.get([task.remote(job, key, shared) for key in keys]))
@@ -259,13 +298,21 @@ def main() -> int:
     asked = parser.parse_args()
     files = ReleaseFiles(ObjectStore(s3_connection(os.environ)), state_bucket(os.environ), asked.corpus, asked.release)
     job = Job(files=files, corpus=files.corpus(), milvus=milvus_connection(os.environ))
-    try:
-        report = run_stage(files, asked.stage, lambda: _own_errors(asked.stage, JOBS[asked.stage], job))
-    except ReindexError:
-        _LOG.exception("%s of %s failed", asked.stage, asked.release)
-        return 1
-    _LOG.info("%s: %s", asked.stage, report)
+    stage: str | None = asked.stage
+    while stage:
+        try:
+            report = run_stage(files, stage, partial(_own_errors, stage, JOBS[stage], job))
+        except ReindexError:
+            _LOG.exception("%s of %s failed", stage, asked.release)
+            return 1
+        _LOG.info("%s: %s", stage, report)
+        stage = _next_at_once(stage, report)
     return 0
+
+
+def _next_at_once(stage: str, report: Mapping[str, Any]) -> str | None:
+    """Return the stage that this job goes on to: its own would take longer to start than to run."""
+    return "assemble" if stage == "embed" and report["chunks"] <= _ROWS_AT_ONCE else None
 
 
 def _own_errors(stage: str, work: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = "all"
 # A strong search waits for the server's clock, however many queries it has.
-SEARCH_BATCH = 500
+SEARCH_BATCH = 1000
 # Scores are added up in another order, and in another precision, by the server: within this, of the k-th's, they tie.
 TIE_TOLERANCE = 1e-4
 _BINS = 10

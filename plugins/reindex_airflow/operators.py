@@ -1,8 +1,13 @@
-"""The stages that take long: each operator submits, lets go of its worker and comes back when a trigger says so."""
+"""The stages that take long: each operator submits, waits a little, lets go of its worker and comes back when a trigger
+says so.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from abc import abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, conf
@@ -18,15 +23,18 @@ from reindex.retire import make_room
 from reindex.rollback import begin_reload
 from reindex.tuning import production_params
 from reindex_airflow import hooks
-from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger
+from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger, call_off
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
 RAY_POOL = "ray"
 PAGES_PREFIX = "/reindex"
 _JOB_KEY = "ray_job"
 _UNFINISHED_JOB = {"PENDING", "RUNNING"}
+# What is over within this is not worth the way to the triggerer and back, which takes some four seconds.
+_WAIT_HERE_SECONDS = 60.0
 
 
 class RayJobLink(BaseOperatorLink):
@@ -61,6 +69,18 @@ class _StageOperator(BaseOperator):
     def _files(self, services: hooks.Services) -> ReleaseFiles:
         return services.files(self.corpus, self.release)
 
+    def _await(self, context: Context, trigger: BaseTrigger, **kept: Any) -> str:
+        """Finish when the trigger fires: here if that is soon, else from the triggerer."""
+        event = asyncio.run(_first_event(trigger, _WAIT_HERE_SECONDS))
+        if event is not None:
+            return self.finish(context, event, **kept)
+        self.defer(trigger=trigger, method_name="finish", kwargs=kept)
+        raise AssertionError  # defer does not return
+
+    @abstractmethod
+    def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> str:
+        """Return the release if what was waited for is done, raise its own reason otherwise."""
+
 
 class RayJobOperator(_StageOperator):
     """Runs one stage as a Ray job. A retry finds the job of the attempt before it, if that is still going."""
@@ -80,13 +100,10 @@ class RayJobOperator(_StageOperator):
         jobs = hooks.RayJobs(services.ray)
         files.forget_failure()
         with recorded_failure(files, self.stage):
-            job = self._running_job(context, jobs) or self._submit(context, jobs)
-        context["ti"].xcom_push(key=_JOB_KEY, value=f"{services.ray.url}/#/jobs/{job}")
-        self.defer(
-            trigger=RayJobTrigger(job=job, corpus=self.corpus, release=self.release, stage=self.stage),
-            method_name="finish",
-        )
-        raise AssertionError  # defer does not return
+            self.job = self._running_job(context, jobs) or self._submit(context, jobs)
+        context["ti"].xcom_push(key=_JOB_KEY, value=f"{services.ray.url}/#/jobs/{self.job}")
+        trigger = RayJobTrigger(job=self.job, corpus=self.corpus, release=self.release, stage=self.stage)
+        return self._await(context, trigger)
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
         """Return the release if the job left its report, raise the job's own reason otherwise."""
@@ -112,10 +129,10 @@ class RayJobOperator(_StageOperator):
         return job if job and jobs.status(job) in _UNFINISHED_JOB else None
 
     def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
-        self.job = job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
-        context["task_state_store"].set(_JOB_KEY, self.job)
-        jobs.submit(self.job, f"python -m reindex.jobs {self.stage} --corpus {self.corpus} --release {self.release}")
-        return self.job
+        job = job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
+        context["task_state_store"].set(_JOB_KEY, job)
+        jobs.submit(job, f"python -m reindex.jobs {self.stage} --corpus {self.corpus} --release {self.release}")
+        return job
 
 
 class VerifyOperator(RayJobOperator):
@@ -142,7 +159,9 @@ class BulkLoadOperator(_StageOperator):
     def __init__(self, **options: Any) -> None:
         super().__init__(stage="load", **options)
 
-    def execute(self, context: Context) -> str:  # noqa: ARG002 - Airflow's signature
+    collection_id = 0
+
+    def execute(self, context: Context) -> str:
         services = hooks.services()
         files = self._files(services)
         if files.report("load"):
@@ -152,10 +171,16 @@ class BulkLoadOperator(_StageOperator):
             # What is kept only to go back to leaves memory first: beside the live release there is room for one more.
             make_room(store, files, corpus.retention)
             importer = IMPORTERS[store.capabilities().importer](store)
-            collection_id = begin_load(store, importer, files, corpus)
-        trigger = MilvusTrigger(stage="load", corpus=self.corpus, release=self.release, collection_id=collection_id)
-        self.defer(trigger=trigger, method_name="finish")
-        raise AssertionError  # defer does not return
+            self.collection_id = begin_load(store, importer, files, corpus)
+        trigger = MilvusTrigger(
+            stage="load", corpus=self.corpus, release=self.release, collection_id=self.collection_id
+        )
+        return self._await(context, trigger)
+
+    def on_kill(self) -> None:
+        """Call the load off: the task was killed before it let go of its worker."""
+        if self.collection_id:
+            call_off(hooks.services(), self.corpus, self.release, self.collection_id)
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
         services = hooks.services()
@@ -173,12 +198,11 @@ class BuildIndexOperator(_StageOperator):
     def __init__(self, **options: Any) -> None:
         super().__init__(stage="index", **options)
 
-    def execute(self, context: Context) -> str:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> str:
         if self._files(hooks.services()).report("index"):
             return str(self.release)
         trigger = MilvusTrigger(stage="index", corpus=self.corpus, release=self.release)
-        self.defer(trigger=trigger, method_name="finish", kwargs={"started_at": time.time()})
-        raise AssertionError  # defer does not return
+        return self._await(context, trigger, started_at=time.time())
 
     def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:  # noqa: ARG002 - as above
         services = hooks.services()
@@ -202,13 +226,11 @@ class ReloadOperator(_StageOperator):
     def __init__(self, **options: Any) -> None:
         super().__init__(stage="reload", **options)
 
-    def execute(self, context: Context) -> str:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> str:
         services = hooks.services()
         with services.milvus_store() as store:
             begin_reload(store, self._files(services))
-        trigger = MilvusTrigger(stage="reload", corpus=self.corpus, release=self.release)
-        self.defer(trigger=trigger, method_name="finish")
-        raise AssertionError  # defer does not return
+        return self._await(context, MilvusTrigger(stage="reload", corpus=self.corpus, release=self.release))
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
         _raise_failure(event)
@@ -247,6 +269,15 @@ STAGE_DOCS = {
         "run the corpus again."
     ),
 }
+
+
+async def _first_event(trigger: BaseTrigger, seconds: float) -> dict[str, Any] | None:
+    """Return what a trigger fires with, or None if it has not within so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            async for event in trigger.run():
+                return dict(event.payload)
+    return None
 
 
 def _raise_failure(event: dict[str, Any]) -> None:

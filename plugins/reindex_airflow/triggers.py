@@ -22,8 +22,7 @@ from reindex_airflow import hooks
 if TYPE_CHECKING:
     from reindex.milvus import MilvusStore
 
-_RAY_POLL_SECONDS = 1.0
-_MILVUS_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.5
 # A server that is restarted comes back within this; one that does not has died.
 _OUTAGE_SECONDS = 60.0
 _STALL_SECONDS = 1800.0
@@ -61,7 +60,7 @@ class RayJobTrigger(BaseTrigger):
                 if patience.is_over() or not isinstance(error, ServiceUnavailable):
                     yield TriggerEvent({"job": self.job, **error.to_record()})
                     return
-            await asyncio.sleep(_RAY_POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def on_kill(self) -> None:
         """Stop the job: a person has ended the task."""
@@ -110,13 +109,13 @@ class MilvusTrigger(BaseTrigger):
                     return
                 if progress:
                     self.log.info("%s: %s", self.stage, progress.message)
-                await asyncio.sleep(_MILVUS_POLL_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def on_kill(self) -> None:
         """Call a load off: a person has ended the task."""
         if self.stage == "load":
             services = await hooks.services_for_trigger()
-            await asyncio.to_thread(_call_off, services, self.corpus, self.release, self.collection_id)
+            await asyncio.to_thread(call_off, services, self.corpus, self.release, self.collection_id)
 
 
 class _Watch:
@@ -182,7 +181,8 @@ def _wait_for_memory(store: MilvusStore, files: ReleaseFiles) -> Callable[[], Pr
     return ReloadBarrier(store, files).poll
 
 
-def _call_off(services: hooks.Services, corpus: str, release: str, collection_id: int) -> None:
+def call_off(services: hooks.Services, corpus: str, release: str, collection_id: int) -> None:
+    """Drop what one attempt at a load has made."""
     with services.milvus_store() as store:
         call_off_load(store, services.files(corpus, release), collection_id)
 

@@ -68,6 +68,11 @@ def milvus_environment(state: StackState) -> dict[str, str]:
         "MINIO_ROOTPATH": "milvus",
         "MINIO_SECRETACCESSKEY": state.secrets["s3_secret_key"],
         "PROXY_HTTP_ENABLED": "false",  # it would answer every call, unauthenticated, on the metrics port
+        "INDEXCOORD_SCHEDULER_INTERVAL": "200",  # milliseconds, as below: waits of the usual 1000 add up
+        "QUERYCOORD_CHECKCHANNELINTERVAL": "200",
+        "QUERYCOORD_CHECKSEGMENTINTERVAL": "200",
+        "QUERYCOORD_DISTPULLINTERVAL": "100",
+        "QUERYCOORD_LEADERVIEWUPDATEINTERVAL": "1",
         "ROOTCOORD_IMPORTTASKEXPIRATION": "21600",  # seconds; a large import file outlives the default of 900
     }
 
@@ -107,6 +112,8 @@ def airflow_environment(state: StackState) -> dict[str, str]:
         },
         "DAG_PROCESSOR": {"MIN_FILE_PROCESS_INTERVAL": "30", "PARSING_PROCESSES": "1", "REFRESH_INTERVAL": "30"},
         # Seconds for which a writer waits for another: on a busy machine the usual 5 are not enough. (See sqlite.py.)
+        # Seconds; the usual one is lost between any two tasks.
+        "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": "0.2"},
         "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60"},
     }
     settings = {
