@@ -115,6 +115,10 @@ class Chunker:
         """Yield a text in pieces that the model reads whole and Milvus takes; nearly always it is one."""
         if not text:
             return
+        is_short = len(text.encode()) <= text_bytes("text")
+        if is_short and len(self._tokenizer.encode(text, add_special_tokens=False).ids) <= self._max_tokens:
+            yield 0, text
+            return
         for start, piece in self._by_tokens.chunk_indices(text):
             if len(piece.encode()) <= text_bytes("text"):
                 yield start, piece
