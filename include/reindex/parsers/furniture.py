@@ -77,33 +77,34 @@ class Furniture:
 
     def covers(self, node: LexborNode) -> bool:
         """Return whether a node is furniture, and all that is in it."""
-        if node.tag in _NO_TEXT or "hidden" in node.attributes or node.attributes.get("aria-hidden") == "true":
+        attributes = node.attributes  # made anew each time it is asked for
+        if node.tag in _NO_TEXT or "hidden" in attributes or attributes.get("aria-hidden") == "true":
             return True
-        if _HIDDEN.search(node.attributes.get("style") or ""):
+        if _HIDDEN.search(attributes.get("style") or ""):
             return True
         if self._is_kept or self._of(node).beside > self._most:
             return False
-        return self._is_named_so(node) or self._is_link_elsewhere(node) or self._stands_outside(node)
+        return any(
+            sign(node, attributes) for sign in (self._is_named_so, self._is_link_elsewhere, self._stands_outside)
+        )
 
-    def _is_named_so(self, node: LexborNode) -> bool:
-        if node.tag == "nav" or node.attributes.get("role") in _MENU_ROLES:
+    def _is_named_so(self, node: LexborNode, attributes: dict[str, str | None]) -> bool:
+        if node.tag == "nav" or attributes.get("role") in _MENU_ROLES:
             return True
-        classes = (node.attributes.get("class") or "").split()
+        classes = (attributes.get("class") or "").split()
         if node.tag == "section" or "section" in classes:
             return False
-        return any(map(_NEVER.fullmatch, classes)) or bool(_BANNERS.fullmatch(node.attributes.get("id") or ""))
+        return any(map(_NEVER.fullmatch, classes)) or bool(_BANNERS.fullmatch(attributes.get("id") or ""))
 
-    def _is_link_elsewhere(self, node: LexborNode) -> bool:
+    def _is_link_elsewhere(self, node: LexborNode, attributes: dict[str, str | None]) -> bool:
         """Return whether a node is a link for moving on the page: over the menus, or to where one is already."""
-        target = node.attributes.get("href") or ""
+        target = attributes.get("href") or ""
         return node.tag == "a" and target.startswith("#") and bool(_SKIPPING.fullmatch(node.text(deep=True)))
 
-    def _stands_outside(self, node: LexborNode) -> bool:
+    def _stands_outside(self, node: LexborNode, attributes: dict[str, str | None]) -> bool:
         """Return whether a node looks like an edge of the page, or a menu that nothing calls one."""
-        names = [*(node.attributes.get("class") or "").split(), node.attributes.get("id") or ""]
-        is_edge = (
-            node.tag in _EDGES or node.attributes.get("role") in _EDGE_ROLES or any(map(_OUTSIDE.fullmatch, names))
-        )
+        names = [*(attributes.get("class") or "").split(), attributes.get("id") or ""]
+        is_edge = node.tag in _EDGES or attributes.get("role") in _EDGE_ROLES or any(map(_OUTSIDE.fullmatch, names))
         if self._has_main:
             return is_edge and self._is_menu(node)
         if is_edge and not self._holds_title(node) and not _is_within(node, "article"):
