@@ -305,6 +305,13 @@ def test_a_killed_program_comes_back_healthy(stack: Any, program: str) -> None:
 
 
 @pytest.mark.live
+def test_milvus_which_answers_readers_runs_before_every_other_program(stack: Any) -> None:
+    niceness = {name: psutil.Process(pid).nice() for name, pid in _pids(stack).items()}
+    assert min(niceness, key=niceness.__getitem__) == "milvus"
+    assert {level - niceness["milvus"] for name, level in niceness.items() if name != "milvus"} == {10}
+
+
+@pytest.mark.live
 def test_the_object_store_refuses_strangers_and_wrong_secrets(stack: Any) -> None:
     known = stack_environment(stack.home)
     ports = load_state(stack.home).ports  # type: ignore[union-attr]

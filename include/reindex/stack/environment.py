@@ -113,7 +113,7 @@ def airflow_environment(state: StackState) -> dict[str, str]:
         "DAG_PROCESSOR": {"MIN_FILE_PROCESS_INTERVAL": "30", "PARSING_PROCESSES": "1", "REFRESH_INTERVAL": "30"},
         # Seconds for which a writer waits for another: on a busy machine the usual 5 are not enough. (See sqlite.py.)
         # Seconds; the usual one is lost between any two tasks.
-        "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": "0.2"},
+        "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": "0.5"},
         "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60"},
     }
     settings = {

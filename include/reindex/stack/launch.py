@@ -31,6 +31,7 @@ def _become(name: str, state: StackState) -> None:
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     program.prepare(state)
+    os.nice(program.niceness)
     command = program.command(state)
     # Temporary files go where `down` removes them: a program that is killed leaves its own behind.
     common = {**os.environ, **client_environment(state), PROGRAM_MARKER: name, "TMPDIR": str(state.run)}

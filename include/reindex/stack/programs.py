@@ -41,6 +41,8 @@ class Program:
     port: str | None = None
     stop_signal: str = "TERM"
     stop_seconds: int = 10
+    # Readers are answered first: what serves them runs before everything else on the machine.
+    niceness: int = 10
     once: bool = False
 
 
@@ -161,6 +163,7 @@ PROGRAMS = {
         port="milvus",
         # Asked to stop, Milvus panics or takes over a minute; killed, it loses nothing.
         stop_signal="KILL",
+        niceness=0,
     ),
     "airflow-api": Program(
         folder="airflow",
