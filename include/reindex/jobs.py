@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from reindex.assemble import assemble_import
 from reindex.bench import Bench
+from reindex.brake import Pause, stay_behind
 from reindex.check import check_live
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import OUTCOME_SCHEMA, PART_DOCUMENTS, PartWriter
@@ -120,6 +121,7 @@ def _prepare(documents: pa.Table, task: EmbedTask, held: Any) -> pa.Table:
     # The contents are shared by all tasks of a node, not copied to each.
     import ray
 
+    stay_behind()
     return prepare_documents(documents, task, ray.get(held) if isinstance(held, ray.ObjectRef) else held)
 
 
@@ -219,6 +221,7 @@ def _wait(files: ReleaseFiles, stage: str, poll: Callable[[], Progress]) -> None
 
 
 def _with_file(job: Job, key: str, work: Callable[[Iterable[pa.RecordBatch]], T]) -> T:
+    Pause(job.files).wait()
     return work(job.files.store.read_batches(job.files.bucket, key))
 
 
