@@ -156,7 +156,7 @@ def main() -> None:
     rows = {
         "reader, at rest": found["idle"],
         "reader, during the release": found["during"],
-        "probe, at rest": {**probe["idle"], "searches": "", "failed": ""},
+        "probe, at rest": probe["idle"],
         "probe, during the release": probe["during"],
         **{f"probe, {stage}": facts for stage, facts in probe["stages"].items()},
     }

@@ -29,14 +29,15 @@ from reindex.tuning import production_params
 PROBED_STAGES = ("embed", "assemble", "load", "index", "verify")
 _BEGUN_FILE = "live_search.json"
 _SAMPLES = "live_search/"
-_SAMPLE_SCHEMA = pa.schema(
+SAMPLE_SCHEMA = pa.schema(
     [("stage", pa.string()), ("at", pa.float64()), ("milliseconds", pa.float64()), ("is_braked", pa.bool_())]
 )
 # At rest: a few that warm up, then those that count.
 _WARM_UP = 20
 _IDLE_SEARCHES = 100
-# What a probe that is killed loses at most.
-_WRITTEN_SECONDS = 30.0
+# What a report is read without, and what a probe that is killed loses: a tenth of the stage, within these seconds.
+_UNWRITTEN_SHARE = 0.1
+_UNWRITTEN_SECONDS = (5.0, 60.0)
 _SLICE_SECONDS = 5.0
 # More than these a chart cannot show.
 _MOST_SLICES = 120
@@ -122,11 +123,11 @@ def _at_rest(connect: Connect, files: ReleaseFiles) -> dict[str, Any]:
         Sample(at=time.time(), milliseconds=found) for found in islice(asked, _WARM_UP, _WARM_UP + _IDLE_SEARCHES)
     ]
     reader.close()
-    idle = _latency(samples)
-    if idle is None:
+    idle = _facts(samples)
+    if idle["p99"] is None:
         return {"live": live, "note": "live search did not answer"}
-    asked_for = files.corpus().live.p99_ms
-    return {"live": live, "budget_ms": asked_for or round(BUDGET_RATIO * idle.p99, 3), "idle": asdict(idle)}
+    budget_ms = files.corpus().live.p99_ms or round(BUDGET_RATIO * idle["p99"], 3)
+    return {"live": live, "budget_ms": budget_ms, "idle": idle}
 
 
 def _questions(live: ReleaseFiles) -> _Questions:
@@ -171,13 +172,15 @@ class LiveProbe:
 
     def _ask(self, questions: _Questions, budget_ms: float) -> None:
         reader = _Reader(self._connect, questions)
-        brake = Brake(files=self._files, budget_ms=budget_ms, began=time.time())
+        began = time.time()
+        brake = Brake(files=self._files, budget_ms=budget_ms, began=began)
         unwritten: list[Sample] = []
         for milliseconds in reader.ask_at_pace(self._is_over):
             sample = Sample(at=time.time(), milliseconds=milliseconds, is_braked=brake.is_on)
             unwritten.append(sample)
             brake.look(sample)
-            if sample.at - unwritten[0].at > _WRITTEN_SECONDS:
+            least, most = _UNWRITTEN_SECONDS
+            if sample.at - unwritten[0].at > min(most, max(least, _UNWRITTEN_SHARE * (sample.at - began))):
                 unwritten = self._written(unwritten)
         reader.close()
         if brake.is_on:
@@ -188,9 +191,9 @@ class LiveProbe:
         """Write some searches into a file of their own; return those that could not be."""
         if samples:
             rows = [{"stage": self._stage, **asdict(sample)} for sample in samples]
-            table = pa.Table.from_pylist(rows, schema=_SAMPLE_SCHEMA)
+            table = pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA)
             try:
-                self._files.write_table(f"{_SAMPLES}{uuid.uuid4().hex}.parquet", _SAMPLE_SCHEMA, table.to_batches())
+                self._files.write_table(f"{_SAMPLES}{uuid.uuid4().hex}.parquet", SAMPLE_SCHEMA, table.to_batches())
             except ReindexError:
                 return samples
         return []
