@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,20 +32,25 @@ from reindex.errors import ReindexError
 from reindex.latency import percentiles
 from reindex.milvus import MilvusStore
 from reindex.naming import alias_name
-from reindex.settings import PROJECT, milvus_connection
+from reindex.releases import STAGES, ReleaseFiles
+from reindex.settings import PROJECT, milvus_connection, s3_connection, state_bucket
 from reindex.stack.ports import PORTS, choose_ports, variable
+from reindex.storage import ObjectStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 REINDEX = Path(sys.executable).parent / "reindex"
 CORPUS = "live-search"
 BOUND = 1.5
 IDLE_SECONDS = 60
+# The server is busy for some time with what it was given last.
+SETTLE_SECONDS = 20
 QUESTIONS = 200
 SEARCH = {"k": 10, "params": {"ef": 64}}
 FIRST_PORTS = range(40_000, 48_000, 100)
 SHOWN = ("p50", "p95", "p99")
+BETWEEN = "between stages"
 
 
 def free_ports() -> dict[str, str]:
@@ -82,14 +88,31 @@ class Reader(threading.Thread):
             self.samples.append(Sample(at=asked_at, milliseconds=took))
             due = max(due + PACE_SECONDS, time.monotonic())
 
-    def stop(self) -> dict[str, Any]:
-        """Return what the searches came to: percentiles in milliseconds, how many there were, how many failed."""
+    def stop(self) -> list[Sample]:
         self._is_over.set()
         self.join()
-        failed = sum(sample.milliseconds is None for sample in self.samples)
-        seconds = self.samples[-1].at - self.samples[0].at
-        found = percentiles([wait / 1000 for wait in waits(self.samples)], seconds)
-        return {**{name: getattr(found, name) for name in SHOWN}, "searches": len(self.samples), "failed": failed}
+        return self.samples
+
+
+def in_all(samples: list[Sample]) -> dict[str, Any]:
+    """Return what some searches came to: percentiles in milliseconds, how many there were, how many failed."""
+    failed = sum(sample.milliseconds is None for sample in samples)
+    found = percentiles([wait / 1000 for wait in waits(samples)], samples[-1].at - samples[0].at)
+    return {**{name: getattr(found, name) for name in SHOWN}, "searches": len(samples), "failed": failed}
+
+
+def by_stage(samples: list[Sample], files: ReleaseFiles) -> dict[str, Any]:
+    """Return what the searches of each stage came to, and those while Airflow was between two of them."""
+    found: dict[str, list[Sample]] = {stage: [] for stage in (*STAGES, BETWEEN)}
+    spans = []
+    for stage in STAGES:
+        report = files.needed_report(stage)
+        began = datetime.fromisoformat(report["started_at"]).timestamp()
+        spans.append((stage, began, began + report["seconds"]))
+    for sample in samples:
+        stage = next((stage for stage, began, ended in spans if began <= sample.at < ended), BETWEEN)
+        found[stage].append(sample)
+    return {stage: in_all(some) for stage, some in found.items() if len(some) > 1}
 
 
 @contextmanager
@@ -122,18 +145,23 @@ def measure() -> dict[str, Any]:
         subprocess.run(words, env={**environment, "PYTHONHASHSEED": "0"}, cwd=PROJECT, check=True)
         command(environment, "put", CORPUS, str(sample))
         first = command(environment, "run", CORPUS)
+        time.sleep(SETTLE_SECONDS)
         servers = stack.stack_environment(Path(folder) / "home")
         store = stores.enter_context(MilvusStore(milvus_connection(servers)))
         vectors = store.sample_vectors(alias_name(CORPUS), QUESTIONS)
         idle = searched(store, vectors, lambda: time.sleep(IDLE_SECONDS))
         reports: list[dict[str, Any]] = []
         during = searched(store, vectors, lambda: reports.append(command(environment, "run", CORPUS, "--rebuild")))
+        bucket = ObjectStore(s3_connection(servers))
+        stages = by_stage(during, ReleaseFiles(bucket, state_bucket(servers), CORPUS, reports[0]["release"]))
     probed = reports[0]["live_search"]
+    at_rest, beside = in_all(idle), in_all(during)
     return {
         "rows": first["rows"],
-        "idle": idle,
-        "during": during,
-        "ratio": round(during["p99"] / idle["p99"], 2),
+        "idle": at_rest,
+        "during": beside,
+        "stages": stages,
+        "ratio": round(beside["p99"] / at_rest["p99"], 2),
         "bound": BOUND,
         "brake_seconds": probed["during"]["brake_seconds"],
         "probe": probed,
@@ -141,8 +169,8 @@ def measure() -> dict[str, Any]:
     }
 
 
-def searched(store: MilvusStore, vectors: list[list[float]], meanwhile: Any) -> dict[str, Any]:
-    """Return what searches came to while something else was done."""
+def searched(store: MilvusStore, vectors: list[list[float]], meanwhile: Callable[[], Any]) -> list[Sample]:
+    """Return the searches that were made while something else was done."""
     reader = Reader(store, vectors)
     reader.start()
     meanwhile()
@@ -156,6 +184,7 @@ def main() -> None:
     rows = {
         "reader, at rest": found["idle"],
         "reader, during the release": found["during"],
+        **{f"reader, {stage}": facts for stage, facts in found["stages"].items()},
         "probe, at rest": probe["idle"],
         "probe, during the release": probe["during"],
         **{f"probe, {stage}": facts for stage, facts in probe["stages"].items()},

@@ -67,6 +67,7 @@ class Job:
 
 def embed(job: Job) -> dict[str, Any]:
     """Fetch, parse, chunk, embed and write what the plan asks for and the embedding space does not hold yet."""
+    stay_behind()
     plan = job.files.needed_report("plan")
     report = embed_documents(job.files, _parts(job), partial(_run_chain, job, plan), rebuild=plan["rebuild"])
     return {"space": plan["space"], **report}
@@ -127,6 +128,7 @@ def _prepare(documents: pa.Table, task: EmbedTask, held: Any) -> pa.Table:
 
 def assemble(job: Job) -> dict[str, Any]:
     """Merge the release's rows into import files that the server can take."""
+    stay_behind()
     with MilvusStore(job.milvus) as store:
         max_file_bytes = store.capabilities().max_import_file_bytes
     dimension = job.files.needed_report("plan")["dimension"]
