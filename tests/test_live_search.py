@@ -170,8 +170,8 @@ def test_searches_come_to_percentiles_by_stage_and_by_slice_and_to_seconds_of_th
     assert found["stages"]["verify"]["brake_seconds"] == pytest.approx(0.5)
     assert found["during"]["brake_seconds"] == pytest.approx(2.5)
     assert (found["stages"]["verify"]["searches"], found["stages"]["verify"]["failed"]) == (3, 1)
-    curve = [(point["stage"], point["at"], point["p50"]) for point in facts["live_search_curve"]]
-    assert curve == [("embed", 2.5, 2.0), ("embed", 7.5, 4.0), ("verify", 22.5, 4.0)]
+    curve = [(point["stage"], point["begin"], point["p50"]) for point in facts["live_search_curve"]]
+    assert curve == [("embed", 0.0, 2.0), ("embed", 5.0, 4.0), ("verify", 20.0, 4.0)]
 
 
 def test_a_long_release_has_no_more_slices_than_a_chart_can_show() -> None:

@@ -169,10 +169,10 @@ PASSED: dict[str, Any] = {
         "stages": {"embed": searches(5.0, 12.0, 7.0), "load": searches(4.5, 8.0, 0.0)},
     },
     "live_search_curve": [
-        {"stage": "embed", "at": 2.5, **searches(4.5, 11.0, 0.0)},
-        {"stage": "embed", "at": 7.5, **searches(5.5, 13.0, 5.0)},
-        {"stage": "load", "at": 17.5, **searches(4.5, 8.0, 0.0)},
-        {"stage": "load", "at": 22.5, "p50": None, "p95": None, "p99": None, "searches": 3, "failed": 3},
+        {"stage": "embed", "begin": 0.0, "end": 5.0, **searches(4.5, 11.0, 0.0)},
+        {"stage": "embed", "begin": 5.0, "end": 10.0, **searches(5.5, 13.0, 5.0)},
+        {"stage": "load", "begin": 15.0, "end": 20.0, **searches(4.5, 8.0, 0.0)},
+        {"stage": "load", "begin": 20.0, "end": 25.0, "p50": None, "p99": None, "searches": 3, "failed": 3},
     ],
 }
 
@@ -453,7 +453,7 @@ def test_live_search_stands_beside_what_it_was_at_rest_and_the_pauses_are_told()
     page = Page(a_release())
     section = page.section("live-search")
     assert "took 2.00 times as long" in section
-    assert "it paused for 7 s" in section
+    assert "that brake was on for 7 s" in section
     rows = [words(row) for row in page.root.xpath("//section[@aria-labelledby='live-search']//tbody/tr")]
     assert rows[0] == "at rest 4.0 6.0 6.0 50 0 0"
     assert rows[2] == "load 4.5 8.0 8.0 50 0 0"

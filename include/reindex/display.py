@@ -120,7 +120,7 @@ def _live_search(found: dict[str, Any]) -> str:
         return found["note"] or "not asked"
     return (
         f"p99 {during['p99']:.1f} ms while it was built, {idle['p99']:.1f} ms at rest; "
-        f"work paused for {during['brake_seconds']:.0f} s"
+        f"the brake was on for {during['brake_seconds']:.0f} s"
     )
 
 

@@ -27,6 +27,8 @@ from reindex.tuning import production_params
 
 # The stages whose work live search may feel.
 PROBED_STAGES = ("embed", "assemble", "load", "index", "verify")
+# Those of them that pause: what Milvus has been given, it does.
+_BRAKED_STAGES = ("embed", "assemble", "verify")
 _BEGUN_FILE = "live_search.json"
 _SAMPLES = "live_search/"
 SAMPLE_SCHEMA = pa.schema(
@@ -178,7 +180,8 @@ class LiveProbe:
         for milliseconds in reader.ask_at_pace(self._is_over):
             sample = Sample(at=time.time(), milliseconds=milliseconds, is_braked=brake.is_on)
             unwritten.append(sample)
-            brake.look(sample)
+            if self._stage in _BRAKED_STAGES:
+                brake.look(sample)
             least, most = _UNWRITTEN_SECONDS
             if sample.at - unwritten[0].at > min(most, max(least, _UNWRITTEN_SHARE * (sample.at - began))):
                 unwritten = self._written(unwritten)
@@ -245,7 +248,7 @@ def _facts(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def _curve(samples: dict[str, list[Sample]]) -> list[dict[str, Any]]:
-    """Return the latency by stage and slice of time; `at` is in seconds since the first search."""
+    """Return the latency by stage and slice of time, which is in seconds since the first search."""
     if not samples:
         return []
     first = min(of_stage[0].at for of_stage in samples.values())
@@ -255,5 +258,5 @@ def _curve(samples: dict[str, list[Sample]]) -> list[dict[str, Any]]:
     for stage, of_stage in samples.items():
         for number, group in groupby(of_stage, key=lambda sample: int((sample.at - first) / width)):
             facts = _facts(list(group))
-            points.append({"stage": stage, "at": round((number + 0.5) * width, 1), **facts})
+            points.append({"stage": stage, "begin": number * width, "end": (number + 1) * width, **facts})
     return points

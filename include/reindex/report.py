@@ -154,9 +154,9 @@ def _live_chart(measured: dict[str, Any]) -> charts.TimeChart | None:
     for point in measured.get("live_search_curve") or []:
         # A slice of failed searches alone has neither.
         for line, percentile in enumerate(_DRAWN):
-            if _is_number(point.get("at")) and _is_number(point.get(percentile)):
+            if all(_is_number(point.get(name)) for name in ("begin", "end", percentile)):
                 lines = spans.setdefault(str(point.get("stage")), [[] for _ in _DRAWN])
-                lines[line].append((point["at"], point[percentile]))
+                lines[line] += [(point["begin"], point[percentile]), (point["end"], point[percentile])]
     levels = {name: idle[name] for name in _DRAWN if _is_number(idle.get(name))}
     return charts.time_chart(spans, levels) if spans else None
 
