@@ -14,7 +14,13 @@ from reindex.naming import dag_id
 from reindex.settings import Corpus, corpus_files, load_corpus
 from reindex_airflow import hooks, tasks
 from reindex_airflow.assets import live_index
-from reindex_airflow.operators import BuildIndexOperator, BulkLoadOperator, RayJobOperator, VerifyOperator
+from reindex_airflow.operators import (
+    BuildIndexOperator,
+    BulkLoadOperator,
+    EmbedOperator,
+    RayJobOperator,
+    VerifyOperator,
+)
 
 
 def run_form(corpus: Corpus) -> dict[str, Param]:
@@ -70,7 +76,7 @@ def reindex_dag(corpus: Corpus) -> DAG:
     def stages() -> None:
         release = tasks.snapshot_corpus(corpus.name)
         planned = tasks.plan_release(release, corpus.name)
-        embedded = RayJobOperator(stage="embed", corpus=corpus.name, release=planned)
+        embedded = EmbedOperator(corpus=corpus.name, release=planned)
         assembled = RayJobOperator(stage="assemble", corpus=corpus.name, release=embedded.output)
         loaded = BulkLoadOperator(corpus=corpus.name, release=assembled.output)
         indexed = BuildIndexOperator(corpus=corpus.name, release=loaded.output)

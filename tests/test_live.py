@@ -188,6 +188,11 @@ def test_a_trigger_over_rest_with_a_logical_date_replaces_the_release_before(
     live, _ = read_live(stack.objects(), "reindex", "docs")
     assert live is not None
     assert (live.release, live.replaced) == (release, docs["release"])
+    assert docs["live_search"]["note"] == "nothing was live"
+    searched = files.needed_report("verify")["live_search"]
+    assert (searched["live"], searched["idle"]["searches"]) == (docs["release"], 100)
+    assert searched["stages"]["embed"]["searches"] > 10
+    assert searched["stages"]["load"]["failed"] > 0
     assert [event["extra"].get("release") for event in events] == [docs["release"], release]
     states = {row["release"]: row["state"] for row in stack.answer("releases", "docs")}
     assert states == {release: "live", docs["release"]: "retained"}

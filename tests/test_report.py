@@ -39,6 +39,10 @@ def scores(ndcg: float) -> dict[str, float]:
     return {"ndcg@10": ndcg, "recall@10": ndcg + 0.02, "recall@100": ndcg + 0.3, "mrr@10": ndcg + 0.1}
 
 
+def searches(p50: float, p99: float, brake_seconds: float) -> dict[str, Any]:
+    return {"p50": p50, "p95": p99, "p99": p99, "searches": 50, "failed": 0, "brake_seconds": brake_seconds}
+
+
 GATES = {
     "ledger": "321 listed = 300 reused + 20 embedded + 1 rejected; 2,753 rows everywhere",
     "vectors": "256 vectors looked up, lowest cosine 0.9997",
@@ -155,6 +159,21 @@ PASSED: dict[str, Any] = {
         "short_files": [],
     },
     "gates": [{"gate": gate, "passed": True, "why": why} for gate, why in GATES.items()],
+    "live_search": {
+        "live": "20261121T020000Z_ab12cd34",
+        "note": "",
+        "budget_ms": 9.0,
+        "idle": searches(4.0, 6.0, 0.0),
+        "during": searches(5.0, 12.0, 7.0),
+        "ratio": 2.0,
+        "stages": {"embed": searches(5.0, 12.0, 7.0), "load": searches(4.5, 8.0, 0.0)},
+    },
+    "live_search_curve": [
+        {"stage": "embed", "begin": 0.0, "end": 5.0, **searches(4.5, 11.0, 0.0)},
+        {"stage": "embed", "begin": 5.0, "end": 10.0, **searches(5.5, 13.0, 5.0)},
+        {"stage": "load", "begin": 15.0, "end": 20.0, **searches(4.5, 8.0, 0.0)},
+        {"stage": "load", "begin": 20.0, "end": 25.0, "p50": None, "p99": None, "searches": 3, "failed": 3},
+    ],
 }
 
 
@@ -204,8 +223,8 @@ def test_a_passed_release_says_so_first_and_in_the_title() -> None:
 def test_a_page_has_its_sections_in_the_order_of_who_asks_why() -> None:
     headings = Page(a_release()).root.xpath("//main//h2/text()")
     assert headings == [
-        "Gates", "Recall", "Slices", "Relevance", "Answers compared with the live release", "Latency", "Ledger",
-        "What was measured",
+        "Gates", "Recall", "Slices", "Relevance", "Answers compared with the live release", "Latency",
+        "Live search while this was built", "Ledger", "What was measured",
     ]  # fmt: skip
 
 
@@ -428,3 +447,21 @@ def test_text_and_lines_stand_out_from_what_is_behind_them(scheme: int) -> None:
         assert all(contrast(colours[name], colours[other]) >= 4.5 for other in others.split()), name
     lines = [contrast(colours[f"c{number}"], colours["page"]) for number in range(MAX_LINES)]
     assert min(lines) >= 3
+
+
+def test_live_search_stands_beside_what_it_was_at_rest_and_the_pauses_are_told() -> None:
+    page = Page(a_release())
+    section = page.section("live-search")
+    assert "took 2.00 times as long" in section
+    assert "that brake was on for 7 s" in section
+    rows = [words(row) for row in page.root.xpath("//section[@aria-labelledby='live-search']//tbody/tr")]
+    assert rows[0] == "at rest 4.0 6.0 6.0 50 0 0"
+    assert rows[2] == "load 4.5 8.0 8.0 50 0 0"
+    # Median and 99th percentile of two stages, and both at rest.
+    assert len(page.root.xpath("//section[@aria-labelledby='live-search']//polyline")) == 4
+    assert len(page.root.xpath("//section[@aria-labelledby='live-search']//path[@class='level']")) == 2
+
+
+def test_a_release_that_nothing_was_live_beside_says_so() -> None:
+    nothing = {"note": "nothing was live", "idle": None, "during": searches(1, 1, 0), "stages": {}, "ratio": None}
+    assert "Not measured: nothing was live." in Page(a_release(live_search=nothing)).section("live-search")

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reindex.brake import Pause
 from reindex.errors import InvalidRow, NothingLeft
 from reindex.exact import vector_matrix
 from reindex.naming import chunk_id, import_file_name
@@ -100,10 +101,12 @@ def _check_texts(rows: pa.RecordBatch, name: str, where: str) -> None:
 
 def _live_rows(files: ReleaseFiles, parts: EmbeddingStore, dimension: int) -> Iterator[pa.RecordBatch]:
     """Yield the release's rows, part by part: each part is read once."""
+    pause = Pause(files)
     for part, documents in groupby(_documents_by_part(files), key=itemgetter("part")):
         by_content: dict[str, list[dict[str, Any]]] = {}
         for document in documents:
             by_content.setdefault(document["content"], []).append(document)
+        pause.wait()
         for batch in parts.read_part(part):
             rows = rows_of_documents(batch, by_content)
             check_rows(rows, where=part, dimension=dimension)

@@ -54,7 +54,7 @@ MEANINGLESS = (
     "searches them by another one of its own"
 )
 # What a stage's own report leaves to recall.json: long lists for people.
-_IN_FULL_ONLY = ("curve", "histogram", "overlap")
+_IN_FULL_ONLY = ("curve", "histogram", "overlap", "live_search_curve")
 
 
 class Spread(Protocol):

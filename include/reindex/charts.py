@@ -58,6 +58,18 @@ class IntervalChart:
     lowest: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeChart:
+    """Lines over time, of values on a logarithmic axis; each span of time has a name, each level is a value's place."""
+
+    lines: list[list[Point]]
+    levels: dict[str, float]
+    spans: list[Label]
+    breaks: list[float]
+    x_labels: list[Label]
+    y_labels: list[Label]
+
+
 def line_chart(
     lines: dict[str, list[Point]], *, level: float | None = None, chosen: float | None = None, top: float | None = None
 ) -> LineChart:
@@ -80,6 +92,30 @@ def line_chart(
         y_labels=[Label(at=up(tick), text=f"{tick:.{digits}f}") for tick in ticks],
         level=None if level is None else up(level),
         chosen=across(chosen) if chosen else None,
+    )
+
+
+def time_chart(spans: dict[str, list[list[Point]]], levels: dict[str, float]) -> TimeChart:
+    """Lay out, for each span of time by its name, lines of (seconds, value above 0), and levels beside them."""
+    every = [point for lines in spans.values() for line in lines for point in line]
+    values = [value for _, value in every] + list(levels.values())
+    ticks = _powers(min(values), max(values))
+    last = max(at for at, _ in every)
+
+    def across(at: float) -> float:
+        return _along(at, 0.0, last, LEFT, RIGHT)
+
+    def up(value: float) -> float:
+        return _along(math.log(value), math.log(ticks[0]), math.log(ticks[-1]), BOTTOM, TOP)
+
+    begins = [across(min(at for line in lines for at, _ in line)) for lines in spans.values()]
+    return TimeChart(
+        lines=[[(across(at), up(value)) for at, value in line] for lines in spans.values() for line in lines],
+        levels={name: up(value) for name, value in levels.items()},
+        spans=_spread([Label(at=at, text=name) for at, name in zip(begins, spans, strict=True)]),
+        breaks=begins,
+        x_labels=[Label(at=across(at), text=f"{at:g}") for at in _ticks(0.0, last) if at <= last],
+        y_labels=[Label(at=up(tick), text=f"{tick:g}") for tick in ticks],
     )
 
 
@@ -121,6 +157,15 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [number * step for number in range(min(first, last - 1), last + 1)]
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten, from one at or below `low` to one at or above `high`."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
+    lowest = max(step for step in steps if step <= low * (1 + 1e-9))
+    highest = min(step for step in steps if step >= high * (1 - 1e-9) and step > lowest)
+    return [step for step in steps if lowest <= step <= highest]
 
 
 def _digits(ticks: list[float]) -> int:

@@ -100,6 +100,7 @@ def _release_lines(report: dict[str, Any]) -> dict[str, str]:
         else report["recall_note"],
         "search with": _params(report["search_params"]),
         **_gate_lines(report["gates"]),
+        "live search": _live_search(report["live_search"]) if report["live_search"] else "",
         "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items()),
         "bound by": ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["bound_by"].items() if seconds),
         "forecast": _scored(report["forecast"]) if report["forecast"] else "",
@@ -110,6 +111,17 @@ def _release_lines(report: dict[str, Any]) -> dict[str, str]:
 
 def _gate_lines(gates: list[dict[str, Any]]) -> dict[str, str]:
     return {f"gate {row['gate']}": f"{_PASSED[row['passed']]}: {row['why']}" for row in gates}
+
+
+def _live_search(found: dict[str, Any]) -> str:
+    """Return how much slower live search was while the release was built, or why that is not known."""
+    during, idle = found["during"], found["idle"]
+    if not idle or during["p99"] is None:
+        return found["note"] or "not asked"
+    return (
+        f"p99 {during['p99']:.1f} ms while it was built, {idle['p99']:.1f} ms at rest; "
+        f"the brake was on for {during['brake_seconds']:.0f} s"
+    )
 
 
 def _params(params: dict[str, int] | None) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reindex.brake import Pause, stay_behind
 from reindex.chunk import embedded_text
 from reindex.embedders import load_embedder
 from reindex.errors import FileMissing
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 # Documents in a part: what a crash costs at most, for each worker.
 PART_DOCUMENTS = 64
+# Texts embedded between two looks at the brake: some seconds of one processor at most.
+_BRAKE_TEXTS = 256
 # What Linux counts a process's memory in.
 _KIBIBYTE = 1024
-# Search on the same host comes first.
-_NICENESS = 10
 
 OUTCOME_SCHEMA = pa.schema(
     [
@@ -62,14 +62,15 @@ class PartWriter:
     """Embeds prepared documents and writes each batch as one part. Loads the model once; runs behind other programs."""
 
     def __init__(self, task: EmbedTask) -> None:
-        os.nice(_NICENESS)
+        stay_behind()
         self._task = task
+        self._pause = Pause(task.files)
         self._parts = task.parts
         self._embedder = load_embedder(task.model, task.precision, threads=task.threads)
         self._free_since = time.monotonic()
 
     def __call__(self, documents: pa.Table) -> pa.Table:
-        started = time.monotonic()
+        started, paused = time.monotonic(), self._pause.seconds
         rows = documents.to_pylist()
         name = f"{self._task.release}-{uuid.uuid4().hex[:12]}"
         read = [row for row in rows if not row["reason"] and not row["is_held"]]
@@ -78,7 +79,7 @@ class PartWriter:
         size = self._write(name, read, vectors, [row for row in findings if is_lasting(row)])
         waited, self._free_since = started - self._free_since, time.monotonic()
         facts = {
-            "writer_seconds": (self._free_since - started) / len(rows),
+            "writer_seconds": (self._free_since - started - (self._pause.seconds - paused)) / len(rows),
             "writer_waited": waited / len(rows),
             "engine": self._embedder.engine,
             "writer_memory": getrusage(RUSAGE_SELF).ru_maxrss * _KIBIBYTE,
@@ -109,8 +110,14 @@ class PartWriter:
             if text not in earlier[row["key"]]
         }
         prompt = self._task.corpus.embedding.passage_prompt
-        texts = [prompt + text for text in new]
-        fresh = dict(zip(new, self._embedder.embed(texts, list(new.values())), strict=True)) if new else {}
+        fresh: dict[str, np.ndarray] = {}
+        # By length, so that texts of like length are still together when they are embedded some at a time.
+        ordered = sorted(new, key=lambda text: len(new[text]))
+        for start in range(0, len(ordered), _BRAKE_TEXTS):
+            self._pause.wait()
+            some = ordered[start : start + _BRAKE_TEXTS]
+            vectors = self._embedder.embed([prompt + text for text in some], [new[text] for text in some])
+            fresh |= dict(zip(some, vectors, strict=True))
         return Vectors(given=given, earlier=earlier, fresh=fresh)
 
     def _write(

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from reindex.assemble import assemble_import
 from reindex.bench import Bench
+from reindex.brake import Pause, stay_behind
 from reindex.check import check_live
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import OUTCOME_SCHEMA, PART_DOCUMENTS, PartWriter
@@ -70,6 +71,7 @@ class Job:
 
 def embed(job: Job) -> dict[str, Any]:
     """Fetch, parse, chunk, embed and write what the plan asks for and the embedding space does not hold yet."""
+    stay_behind()
     plan = job.files.needed_report("plan")
     report = embed_documents(job.files, _parts(job), partial(_run_chain, job, plan), rebuild=plan["rebuild"])
     return {"space": plan["space"], **report}
@@ -157,11 +159,13 @@ def _prepare(documents: pa.Table, task: EmbedTask, held: Any) -> pa.Table:
     # The contents are shared by all tasks of a node, not copied to each.
     import ray
 
+    stay_behind()
     return prepare_documents(documents, task, ray.get(held) if isinstance(held, ray.ObjectRef) else held)
 
 
 def assemble(job: Job) -> dict[str, Any]:
     """Merge the release's rows into import files that the server can take."""
+    stay_behind()
     with MilvusStore(job.milvus) as store:
         max_file_bytes = store.capabilities().max_import_file_bytes
     dimension = job.files.needed_report("plan")["dimension"]
@@ -258,6 +262,7 @@ def _wait(files: ReleaseFiles, stage: str, poll: Callable[[], Progress]) -> None
 
 
 def _with_file(job: Job, key: str, work: Callable[[Iterable[pa.RecordBatch]], T]) -> T:
+    Pause(job.files).wait()
     return work(job.files.store.read_batches(job.files.bucket, key))
 
 

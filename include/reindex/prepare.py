@@ -24,6 +24,7 @@ from reindex.parsers import Rejected
 from reindex.parts import EmbeddingStore
 from reindex.reading import Reader
 from reindex.records import MEMBERS, RejectReason, part_schema, passage_columns
+from reindex.releases import ReleaseFiles
 from reindex.sandbox import MEGABYTE, Sandbox
 from reindex.settings import Chunks, Corpus, Limits, Parsing
 from reindex.storage import ObjectStore
@@ -81,6 +82,10 @@ class EmbedTask:
     release: str
     space: str
     threads: int
+
+    @property
+    def files(self) -> ReleaseFiles:
+        return ReleaseFiles(self.store, self.state_bucket, self.corpus.name, self.release)
 
     @property
     def parts(self) -> EmbeddingStore:

@@ -223,6 +223,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "recall_note": measured.get("note", ""),
         "search_params": measured.get("search_params"),
         "gates": measured.get("gates", []),
+        "live_search": measured.get("live_search"),
         "alias": promote.get("alias"),
         "collection": reports.get("load", {}).get("collection"),
         "promoted": "promote" in reports,

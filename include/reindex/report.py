@@ -26,6 +26,8 @@ _GATES = {
     "relevance": "golden queries are answered as well as by the live release",
     "latency": "an answer comes in time",
 }
+# The percentiles that live search is drawn by.
+_DRAWN = ("p50", "p99")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ def render_report(measured: dict[str, Any]) -> str:
         **_curve(measured),
         bars=charts.bar_chart(measured["histogram"]) if measured.get("histogram") else None,
         interval=_interval(measured),
+        live_chart=_live_chart(measured),
     )
     # A name may hold half of a character, which no encoding of the page could carry.
     return html.encode("utf-8", "replace").decode()
@@ -142,6 +145,20 @@ def _interval(measured: dict[str, Any]) -> charts.IntervalChart | None:
     if low is None or value is None or high is None:
         return None
     return charts.interval_chart(low, value, high, lowest=-(relevance.get("tolerance") or 0.0))
+
+
+def _live_chart(measured: dict[str, Any]) -> charts.TimeChart | None:
+    """Return the chart of live search over time, each stage's medians and 99th percentiles beside those at rest."""
+    idle = (measured.get("live_search") or {}).get("idle") or {}
+    spans: dict[str, list[list[charts.Point]]] = {}
+    for point in measured.get("live_search_curve") or []:
+        # A slice of failed searches alone has neither.
+        for line, percentile in enumerate(_DRAWN):
+            if all(_is_number(point.get(name)) for name in ("begin", "end", percentile)):
+                lines = spans.setdefault(str(point.get("stage")), [[] for _ in _DRAWN])
+                lines[line] += [(point["begin"], point[percentile]), (point["end"], point[percentile])]
+    levels = {name: idle[name] for name in _DRAWN if _is_number(idle.get(name))}
+    return charts.time_chart(spans, levels) if spans else None
 
 
 def _is_number(value: Any) -> bool:

@@ -213,6 +213,16 @@ class Gate(_Section):
     memory_megabytes: int = Field(512, ge=64)
 
 
+class Live(_Section):
+    """What readers may feel of a release that is being built.
+
+    Over `p99_ms`, the 99th percentile of their searches' milliseconds, its work pauses; None: over 1.5 times what it
+    was at rest.
+    """
+
+    p99_ms: float | None = Field(None, gt=0)
+
+
 class Retention(_Section):
     """What is kept: releases to go back to, the replaced one in memory, and embeddings that no release needs."""
 
@@ -234,6 +244,7 @@ class Corpus(_Section):
     embedding: Embedding = Embedding()
     index: Index = Index()
     gate: Gate = Gate()
+    live: Live = Live()
     retention: Retention = Retention()
     promote: Literal["auto", "never"] = "auto"
 

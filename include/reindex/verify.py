@@ -15,6 +15,7 @@ from reindex.exact import Neighbours
 from reindex.gates import look, raise_first
 from reindex.judged import relevance_of
 from reindex.latency import measure_latency
+from reindex.live_search import live_search_facts
 from reindex.releases import QUERIES_FILE, RECALL_FILE, REPORT_FILE, ReleaseFiles
 from reindex.report import render_report
 from reindex.tuning import EVERYTHING, Queries, advise, choose_rung, settings_to_try
@@ -43,6 +44,7 @@ def verify_release(bench: Bench) -> dict[str, Any]:
     facts = {
         **facts_of(bench, tried, chosen, measured, verdicts),
         **beside_live(bench, tried.drawn, chosen.params, latency),
+        **live_search_facts(files),
     }
     files.write_json(RECALL_FILE, facts)
     files.write_text(REPORT_FILE, render_report(facts))

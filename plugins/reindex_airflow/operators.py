@@ -17,6 +17,7 @@ from reindex.bulk_load import begin_load, finish_load
 from reindex.errors import JobFailed, from_record
 from reindex.importers import IMPORTERS
 from reindex.index import warm_up
+from reindex.live_search import measure_at_rest
 from reindex.naming import job_name
 from reindex.releases import ReleaseFiles, recorded_failure
 from reindex.retire import make_room
@@ -133,6 +134,18 @@ class RayJobOperator(_StageOperator):
         context["task_state_store"].set(_JOB_KEY, job)
         jobs.submit(job, f"python -m reindex.jobs {self.stage} --corpus {self.corpus} --release {self.release}")
         return job
+
+
+class EmbedOperator(RayJobOperator):
+    """Measures how fast live search is at rest, then runs the stage that embeds."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(stage="embed", **options)
+
+    def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
+        services = hooks.services()
+        measure_at_rest(services.milvus_store, self._files(services))
+        return super()._submit(context, jobs)
 
 
 class VerifyOperator(RayJobOperator):

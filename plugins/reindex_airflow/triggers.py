@@ -14,6 +14,7 @@ from reindex.bulk_load import call_off_load, poll_load
 from reindex.errors import ReindexError, ServiceUnavailable, Stalled
 from reindex.importers import IMPORTERS
 from reindex.index import ReadinessBarrier
+from reindex.live_search import LiveProbe
 from reindex.records import Progress
 from reindex.releases import ReleaseFiles
 from reindex.rollback import ReloadBarrier
@@ -41,7 +42,12 @@ class RayJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         services = await hooks.services_for_trigger()
-        jobs, files = hooks.RayJobs(services.ray), services.files(self.corpus, self.release)
+        files = services.files(self.corpus, self.release)
+        with LiveProbe(services.milvus_store, files, self.stage):
+            async for event in self._ended(hooks.RayJobs(services.ray), files):
+                yield event
+
+    async def _ended(self, jobs: hooks.RayJobs, files: ReleaseFiles) -> AsyncIterator[TriggerEvent]:
         patience, shown = _Patience(self.stage), ""
         while True:
             try:
@@ -91,7 +97,8 @@ class MilvusTrigger(BaseTrigger):
         services = await hooks.services_for_trigger()
         files = services.files(self.corpus, self.release)
         patience = _Patience(self.stage)
-        with closing(_Watch(self.stage, services, files)) as watch:
+        probe = LiveProbe(services.milvus_store, files, self.stage)
+        with probe, closing(_Watch(self.stage, services, files)) as watch:
             while True:
                 progress = None
                 try:
