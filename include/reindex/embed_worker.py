@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Documents in a part: what a crash costs at most, for each worker.
 PART_DOCUMENTS = 64
 # Texts embedded between two looks at the brake: some seconds of one processor at most.
-_BRAKE_TEXTS = 256
+_BRAKE_TEXTS = 512
 # What Linux counts a process's memory in.
 _KIBIBYTE = 1024
 

@@ -135,7 +135,7 @@ def size_writers(nodes: Sequence[Mapping[str, float]]) -> Writers:
     """Return what fills every node's processors, or GPUs where there are any; a node is what Ray counts of it.
 
     A writer computes in all the threads that it may have, and reserves less: what is left is for the tasks that feed
-    it, without which nothing moves (ray-project/ray#44687). They come first, for a writer is the nicer process.
+    it, without which nothing moves (ray-project/ray#44687).
     """
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     if gpus:

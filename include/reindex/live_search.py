@@ -37,6 +37,8 @@ SAMPLE_SCHEMA = pa.schema(
 # At rest: a few that warm up, then those that count.
 _WARM_UP = 20
 _IDLE_SEARCHES = 100
+# Quicker than the probe, for every release waits for them.
+_REST_PACE_SECONDS = 0.02
 # What a report is read without, and what a probe that is killed loses: a tenth of the stage, within these seconds.
 _UNWRITTEN_SHARE = 0.1
 _UNWRITTEN_SECONDS = (5.0, 60.0)
@@ -80,12 +82,12 @@ class _Reader:
             self.close()
             return None
 
-    def ask_at_pace(self, is_over: threading.Event) -> Iterator[float | None]:
-        """Yield the milliseconds of one search after another, at a fixed pace, until it is over."""
+    def ask_at_pace(self, is_over: threading.Event, pace: float) -> Iterator[float | None]:
+        """Yield the milliseconds of one search after another, one in `pace` seconds, until it is over."""
         due = time.monotonic()
         while not is_over.wait(max(0.0, due - time.monotonic())):
             yield self.ask()
-            due = max(due + PACE_SECONDS, time.monotonic())
+            due = max(due + pace, time.monotonic())
 
     def close(self) -> None:
         if self._opened is not None and self._store is not None:
@@ -120,7 +122,7 @@ def _at_rest(connect: Connect, files: ReleaseFiles) -> dict[str, Any]:
     if not questions.vectors:
         return {"live": live, "note": "the live release has kept no queries"}
     reader = _Reader(connect, questions)
-    asked = reader.ask_at_pace(threading.Event())
+    asked = reader.ask_at_pace(threading.Event(), _REST_PACE_SECONDS)
     samples = [
         Sample(at=time.time(), milliseconds=found) for found in islice(asked, _WARM_UP, _WARM_UP + _IDLE_SEARCHES)
     ]
@@ -177,7 +179,7 @@ class LiveProbe:
         began = time.time()
         brake = Brake(files=self._files, budget_ms=budget_ms, began=began)
         unwritten: list[Sample] = []
-        for milliseconds in reader.ask_at_pace(self._is_over):
+        for milliseconds in reader.ask_at_pace(self._is_over, PACE_SECONDS):
             sample = Sample(at=time.time(), milliseconds=milliseconds, is_braked=brake.is_on)
             unwritten.append(sample)
             if self._stage in _BRAKED_STAGES:
