@@ -1,12 +1,15 @@
-"""Assemble and recount releases of millions of rows, and say what that took: time, and the most memory held.
+"""Take millions of rows through the stages that see them all, and say what that took: time, and the most memory held.
 
     python benchmarks/assemble_scale.py [ROWS …]     2.5 and 10 million unless said otherwise
 
 The rows are synthetic, in a folder that stands for the bucket: documents of ten passages, 64 of them in a part, vectors
-of 8 numbers, so that what is measured is what grows with the rows and not with the model. First runs the stage
-`assemble` of a real run: parts are read, rows checked, import files written, and no id may stand twice. Then what
-`verify` does with import files, on one worker: all are scanned, exact neighbours and digests, and the ledger is drawn.
-Each has a process of its own. Four times the rows in nearly the same memory show that memory is bounded.
+of 8 numbers, so that what is measured is what grows with the rows and not with the model. Each stage has a process of
+its own; four times the rows in nearly the same memory show that memory is bounded.
+
+`assemble` is the stage of a real run: parts are read, rows checked, import files written, and no id may stand twice.
+`recount` is what `verify` does with import files, on one worker: all are scanned, exact neighbours and digests, and the
+ledger is drawn. `embed` is what its stage does in the process that feeds the workers: what is to be read is found, what
+comes out of the workers is gathered, their many tables of the catalog become one, the release's documents are drawn up.
 """
 
 from __future__ import annotations
@@ -19,23 +22,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from plan_scale import BUCKET, FolderStore, blocks, objects, table
 
 from reindex.assemble import assemble_import
+from reindex.embed import Work, embed_documents
+from reindex.embed_worker import OUTCOME_SCHEMA
 from reindex.exact import Asked, vector_matrix
 from reindex.ledger import check_ledger
 from reindex.naming import DIGESTS, passage_digest
 from reindex.parts import EmbeddingStore
-from reindex.records import CATALOG_SCHEMA, DOCUMENT_SCHEMA, REJECT_SCHEMA, SNAPSHOT_SCHEMA, part_schema
+from reindex.records import CATALOG_SCHEMA, DOCUMENT_SCHEMA, PLAN_SCHEMA, REJECT_SCHEMA, SNAPSHOT_SCHEMA, part_schema
 from reindex.recount import draw_ledger
 from reindex.releases import ReleaseFiles
 from reindex.scan import Errand, merge_findings, scan_file
 from reindex.settings import Corpus
+from reindex.tables import gathered
 
 ROWS = (2_500_000, 10_000_000)
 DIMENSION = 8
@@ -46,6 +54,24 @@ FILE_BYTES = 256 * 2**20
 MEMORY_BYTES = 512 * 2**20
 CORPUS = Corpus.model_validate({"name": "docs", "source": {"bucket": "sources"}})
 RELEASE = "20260101T020000Z_abcd1234"
+# What a worker says of a document that it has embedded.
+EMBEDDED = {
+    "chunks": PASSAGES,
+    "tokens": 1800,
+    "digest": 0,
+    "embedded": PASSAGES,
+    "embedded_tokens": 1800,
+    "members": [],
+    "seconds": 0.01,
+    "is_held": False,
+    "writer_seconds": 0.2,
+    "writer_waited": 0.01,
+    "waited": 0.01,
+    "engine": "none",
+    "writer_memory": 0,
+    "part_bytes": 16_000,
+    "truncated": 0,
+}
 COLUMNS = ("stage", "rows", "seconds", "us/row", "GB at most", "GB before")
 
 
@@ -118,6 +144,8 @@ def prepare(folder: Path, documents: int) -> None:
     for name, schema in (("snapshot", SNAPSHOT_SCHEMA), ("documents", DOCUMENT_SCHEMA)):
         rows = (table(known_objects(*block), schema, action="reuse") for block in blocks(documents))
         files.write_table(f"{name}.parquet", schema, rows)
+    to_embed = (table(objects(*block), PLAN_SCHEMA, action="embed", chunks=0, tokens=0) for block in blocks(documents))
+    files.write_table("plan.parquet", PLAN_SCHEMA, to_embed)
     files.write_table("rejects.parquet", REJECT_SCHEMA, [])
 
 
@@ -142,7 +170,26 @@ def recount(folder: Path) -> int:
     return rows
 
 
-STAGES = {"assemble": assemble, "recount": recount}
+def embed(folder: Path) -> int:
+    files, _ = release_files(folder)
+    parts = EmbeddingStore(files.store, BUCKET, CORPUS.name, "new")
+    files.write_report("plan", 0, {"space": "new", "live": ""})
+    report = embed_documents(files, parts, partial(pretend, parts), rebuild=False)
+    return int(report["chunks"])
+
+
+def pretend(parts: EmbeddingStore, work: Work) -> Iterator[pa.Table]:
+    """Do as if workers had embedded it all: leave their records, and yield what they would."""
+    batches = (batch for block in work.blocks() for batch in block.to_batches())
+    for number, block in enumerate(gathered(batches, PART_DOCUMENTS)):
+        columns = {name: block.column(name).combine_chunks() for name in ("key", "version", "etag", "bytes")}
+        columns["content"] = pc.utf8_lpad(pc.cast(columns["bytes"], pa.string()), 64, padding="0")
+        found = table(columns, OUTCOME_SCHEMA, **EMBEDDED, part=f"{RELEASE}-{number}")
+        parts.record(f"{RELEASE}-{number:09}", [found.select(CATALOG_SCHEMA.names)])
+        yield pa.Table.from_batches([found])
+
+
+STAGES = {"assemble": assemble, "recount": recount, "embed": embed}
 
 
 def peak_gigabytes() -> float:

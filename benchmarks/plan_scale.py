@@ -64,6 +64,9 @@ class FolderStore(ObjectStore):
             shutil.copyfileobj(source, file)
         return True
 
+    def delete(self, bucket: str, key: str) -> None:
+        (self._folder / key).unlink(missing_ok=True)
+
     def _place(self, key: str) -> Path:
         path = self._folder / key
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -219,14 +219,16 @@ def _documents_of_live(files: ReleaseFiles) -> list[str]:
 
 def _kept_earlier(tables: Tables) -> dict[str, Any]:
     """Return how many documents stay as they were because they could not be read, and what to say of it."""
-    kept = tables.rows("select key, detail from unread join live using (key) order by key")
-    if not kept:
+    kept = tables.row(
+        "select count(*) as documents, min(key) as key, arg_min(detail, key) as detail "
+        "from unread join live using (key)"
+    )
+    if not kept["documents"]:
         return {"kept_earlier": 0, "unread_warning": ""}
-    first = f"{kept[0]['key']} ({kept[0]['detail']})"
     return {
-        "kept_earlier": len(kept),
-        "unread_warning": f"{len(kept)} documents could not be read and stay as they were, the first: {first}; "
-        "the next run tries them again",
+        "kept_earlier": kept["documents"],
+        "unread_warning": f"{kept['documents']} documents could not be read and stay as they were, the first: "
+        f"{kept['key']} ({kept['detail']}); the next run tries them again",
     }
 
 

@@ -50,6 +50,7 @@ from reindex.verify import verify_release
 T = TypeVar("T")
 _LOG = logging.getLogger("reindex")
 _LOAD_SECONDS = 600.0
+_PROGRESS_SECONDS = 1.0
 # More than these embed no faster together than two writers with half of them, which take twice the memory.
 _WRITER_THREADS = 4
 # What a writer leaves of its threads' processors to the tasks that feed it, and what it takes at least.
@@ -104,12 +105,15 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> Iterator[pa.Table]
             num_gpus=writers.gpus,
         )
     )
-    documents = rows = 0
+    documents, rows, shown_at = 0, 0, 0.0
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         found = batch.cast(OUTCOME_SCHEMA)
         documents += found.num_rows
         rows += pc.sum(found.column("chunks")).as_py()
-        job.files.show_progress("embed", {"documents": documents, "rows": rows})
+        # Not for each batch: with many writers the store's answers would be waited for one after the other.
+        if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
+            job.files.show_progress("embed", {"documents": documents, "rows": rows})
+            shown_at = time.monotonic()
         yield found
 
 
