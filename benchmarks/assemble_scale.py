@@ -1,10 +1,10 @@
 """Take millions of rows through the stages that see them all, and say what that took: time, and the most memory held.
 
-    python benchmarks/assemble_scale.py [ROWS …]     2.5 and 10 million unless said otherwise
+    python benchmarks/assemble_scale.py [ROWS …]     1 and 10 million unless said otherwise
 
 The rows are synthetic, in a folder that stands for the bucket: documents of ten passages, 64 of them in a part, vectors
 of 8 numbers, so that what is measured is what grows with the rows and not with the model. Each stage has a process of
-its own; four times the rows in nearly the same memory show that memory is bounded.
+its own; ten times the rows in nearly the same memory show that memory is bounded.
 
 `assemble` is the stage of a real run: parts are read, rows checked, import files written, and no id may stand twice.
 `recount` is what `verify` does with import files, on one worker: all are scanned, exact neighbours and digests, and the
@@ -45,7 +45,7 @@ from reindex.scan import Errand, merge_findings, scan_file
 from reindex.settings import Corpus
 from reindex.tables import gathered
 
-ROWS = (2_500_000, 10_000_000)
+ROWS = (1_000_000, 10_000_000)
 DIMENSION = 8
 PASSAGES = 10
 PART_DOCUMENTS = 64
