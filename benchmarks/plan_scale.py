@@ -64,6 +64,9 @@ class FolderStore(ObjectStore):
             shutil.copyfileobj(source, file)
         return True
 
+    def delete(self, bucket: str, key: str) -> None:
+        (self._folder / key).unlink(missing_ok=True)
+
     def _place(self, key: str) -> Path:
         path = self._folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +131,7 @@ def prepare(folder: Path, count: int) -> None:
     live = ReleaseFiles(store, BUCKET, CORPUS.name, "20260101T020000Z_abcd1234")
     live.freeze_corpus(CORPUS)
     live.write_report("embed", 0, {"space": space, "chunks": count})
-    constants = {"embedded": 1, "embedded_tokens": 200, "action": "embed", "members": [], "seconds": 0.1}
+    constants = {"digest": 0, "embedded": 1, "embedded_tokens": 200, "action": "embed", "members": [], "seconds": 0.1}
     catalog = (table(objects(*block), CATALOG_SCHEMA, **constants) for block in blocks(count))
     store.write_batches(BUCKET, parts.catalog_key(live.release), CATALOG_SCHEMA, catalog)
     documents = (table(objects(*block), DOCUMENT_SCHEMA, **constants) for block in blocks(count))

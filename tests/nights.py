@@ -97,7 +97,7 @@ class Nights:
         space, limits = files.needed_report("plan")["space"], self.corpus.limits.fingerprint()
         return EmbeddingStore(self.store, STATE_BUCKET, self.corpus.name, space, limits=limits)
 
-    def chain(self, files: ReleaseFiles, work: Work) -> list[dict[str, Any]]:
+    def chain(self, files: ReleaseFiles, work: Work) -> list[pa.Table]:
         """Do what the Ray chain does, in this process."""
         plan = files.needed_report("plan")
         task = EmbedTask(
@@ -111,8 +111,8 @@ class Nights:
             threads=1,
         )
         writer = PartWriter(task)
-        prepared = pa.concat_tables([prepare_documents(block, task, work.held) for block in work.pending])
-        return writer(prepared).to_pylist()
+        prepared = pa.concat_tables([prepare_documents(block, task, work.held) for block in work.blocks()])
+        return [writer(prepared)]
 
     def embed(self, files: ReleaseFiles) -> dict[str, Any]:
         plan = files.needed_report("plan")

@@ -157,7 +157,7 @@ def write_tables(files: ReleaseFiles, rows: pa.Table) -> None:
     files.write_report("plan", now, {"outcome": "build", "precision": "float32", "space": SPACE})
     files.write_report("embed", now, {"space": SPACE, "documents": len(documents), "chunks": rows.num_rows})
     EmbeddingStore(files.store, files.bucket, files.corpus_name, SPACE).record(
-        files.release, [{name: row.get(name) for name in CATALOG_SCHEMA.names} for row in documents]
+        files.release, pa.Table.from_pylist(documents, schema=CATALOG_SCHEMA).to_batches()
     )
 
 

@@ -306,7 +306,7 @@ def test_a_run_that_embeds_it_at_this_moment_indexes_it_not(nights: LiveNights) 
     files = begun(nights, with_secret(), done=1)
     chain = nights.chain
 
-    def buried_meanwhile(files: ReleaseFiles, work: Work) -> list[dict[str, Any]]:
+    def buried_meanwhile(files: ReleaseFiles, work: Work) -> list[pa.Table]:
         outcomes = chain(files, work)
         nights.erase()
         return outcomes
@@ -337,7 +337,7 @@ def test_what_is_buried_is_not_even_read(nights: LiveNights) -> None:
     files = begun(nights, with_secret(), done=1)
     bury(nights.store, STATE_BUCKET, "docs", KEY, reason="r", by="b")
     work = begin_embedding(files, nights.parts(files), rebuild=False, firsts=True)
-    assert [key for block in work.pending for key in block.column("key").to_pylist()] == ["docs/a.md"]
+    assert work.pending.column("key").to_pylist() == ["docs/a.md"]
 
 
 def test_an_erasure_that_was_broken_off_keeps_the_release_from_readers(nights: LiveNights) -> None:

@@ -256,8 +256,8 @@ def test_a_run_that_died_goes_on_with_what_no_complete_part_holds(nights: Nights
     parts = nights.parts(files)
     chain = nights.chain
 
-    def dies_in_the_middle(work: Any) -> list[dict[str, Any]]:
-        chain(files, replace_pending(work, work.pending[:1]))
+    def dies_in_the_middle(work: Work) -> list[pa.Table]:
+        chain(files, replace(work, pending=work.pending.slice(0, 8)))
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
@@ -266,10 +266,6 @@ def test_a_run_that_died_goes_on_with_what_no_complete_part_holds(nights: Nights
     report = nights.embed(files)
     assert before > 0
     assert report["chunks_embedded"] == report["chunks"] == CountingEmbedder.texts
-
-
-def replace_pending(work: Any, pending: list[Any]) -> Any:
-    return replace(work, pending=pending)
 
 
 def test_two_runs_over_the_same_documents_share_their_embedding(nights: Nights) -> None:
@@ -344,7 +340,7 @@ def test_what_another_run_could_read_is_not_rejected_by_one_that_could_not(
             raise AccessRefused("the object store", "there", "locked")
         return read(bucket, key, **rest)
 
-    def loses_its_rights(work: Work) -> list[dict[str, Any]]:
+    def loses_its_rights(work: Work) -> list[pa.Table]:
         with monkeypatch.context() as locked:
             locked.setattr(nights.store, "read", refused)
             outcomes = nights.chain(first, work)

@@ -43,6 +43,7 @@ _WANTED_SCHEMA = pa.schema(
         *((name, chunk_schema().field(name).type) for name in _OF_DOCUMENT),
     ]
 )
+_IDS_SCHEMA = pa.schema([chunk_schema().field(ID_COLUMN)])
 # float32 vectors made unit length differ from 1 in the last digits only; a model's own bfloat16 by a percent.
 _UNIT_TOLERANCE = 1e-3
 
@@ -55,17 +56,18 @@ def assemble_import(
     Raises InvalidRow, with the file and the row, for what the server would take silently: duplicate ids, vectors that
     are not finite or not of unit length, texts over their column's limit.
     """
-    ids: list[pa.Array] = []
     written: list[dict[str, Any]] = []
     rows = _live_rows(files, parts, dimension)
-    for number, group in enumerate(_grouped(rows, max_file_bytes), start=1):
-        name = import_file_name(number)
-        file = files.write_table(name, chunk_schema(), _remembering(group, ids))
-        written.append({"file": files.key(name), "rows": file.rows, "bytes": file.bytes})
-        files.show_progress("assemble", {"files": number})
-    if not written:
-        raise NothingLeft(files.release)
-    _check_unique(pa.chunked_array(ids, pa.string()))
+    with Tables() as tables:
+        for number, group in enumerate(_grouped(rows, max_file_bytes), start=1):
+            name, ids = import_file_name(number), list[pa.RecordBatch]()
+            file = files.write_table(name, chunk_schema(), _remembering(group, ids))
+            tables.add_rows("ids", ids, _IDS_SCHEMA)
+            written.append({"file": files.key(name), "rows": file.rows, "bytes": file.bytes})
+            files.show_progress("assemble", {"files": number})
+        if not written:
+            raise NothingLeft(files.release)
+        _check_unique(tables)
     totals = {name: sum(file[name] for file in written) for name in ("rows", "bytes")}
     return {**totals, "files": written}
 
@@ -160,18 +162,18 @@ def _until_full(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch], max_bytes
         yield batch
 
 
-def _remembering(batches: Iterable[pa.RecordBatch], ids: list[pa.Array]) -> Iterator[pa.RecordBatch]:
+def _remembering(batches: Iterable[pa.RecordBatch], ids: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        ids.append(batch.column(ID_COLUMN))
+        ids.append(batch.select([ID_COLUMN]))
         yield batch
 
 
-def _check_unique(ids: pa.ChunkedArray) -> None:
-    if pc.count_distinct(ids).as_py() == len(ids):
-        return
-    counts = pc.value_counts(ids)
-    doubled = counts.filter(pc.greater(counts.field("counts"), 1))
-    raise InvalidRow("the import files", str(doubled[0]["values"]), f"{len(doubled)} ids stand more than once")
+def _check_unique(tables: Tables) -> None:
+    """Raise InvalidRow if an id stands twice; there may be more of them than memory holds."""
+    tables.define("doubled", f"select {ID_COLUMN} from ids group by {ID_COLUMN} having count(*) > 1")
+    doubled = tables.row(f"select count(*) as ids, min({ID_COLUMN}) as first from doubled")
+    if doubled["ids"]:
+        raise InvalidRow("the import files", doubled["first"], f"{doubled['ids']} ids stand more than once")
 
 
 def _raise_first(wrong: pa.Array, ids: pa.Array, where: str, problem: str) -> None:

@@ -6,9 +6,10 @@ indexes.
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.copies import copies_of
-from reindex.embed_worker import OUTCOME_SCHEMA, is_lasting
+from reindex.embed_worker import IS_LASTING, OUTCOME_SCHEMA
 from reindex.errors import NoDocumentIndexed
 from reindex.parts import EmbeddingStore
 from reindex.prepare import PENDING_SCHEMA, PREPARE_DOCUMENTS, content_beginnings
-from reindex.records import DOCUMENT_SCHEMA, PLAN_SCHEMA, REJECT_SCHEMA
+from reindex.records import CATALOG_SCHEMA, DOCUMENT_SCHEMA, PLAN_SCHEMA, REJECT_SCHEMA
 from reindex.releases import DOCUMENTS_FILE, PLAN_FILE, REJECTS_FILE, ReleaseFiles
-from reindex.tables import Tables
+from reindex.tables import Tables, kept_on_disk
 from reindex.tombstones import erased_keys
 
 if TYPE_CHECKING:
@@ -83,42 +84,61 @@ _REJECTS = """
         select documents.*, found.seconds, unnest(found.members) as bad from documents join found using (key, etag)
     )
 """
+_PASSING = f"select * from outcomes where reason <> '' and not {IS_LASTING}"
+# Seconds of all writers together: at work, and waiting; and of the tasks that prepare, waiting for bytes, and parsing.
+_CAME_TO = """
+    select sum(embedded_tokens)::bigint as tokens, round(sum(part_bytes))::bigint as bytes,
+        sum(truncated)::bigint as truncated, max(writer_memory) as writer_memory_bytes,
+        sum(writer_seconds) as worked, sum(writer_waited) as idle, sum(waited) as fetching, sum(seconds) as parsing
+    from outcomes
+"""
+# Ray remembers every task: so many at most are made of the documents, however many these are.
+_MOST_TASKS = 20_000
 _ERASED_SCHEMA = pa.schema([("key", pa.string())])
 
 
 @dataclass(slots=True)
 class Work:
-    """What one attempt at embedding has to read, in blocks, and the contents that need no embedding once read.
+    """What one attempt at embedding has to read, and the contents that need no embedding once read.
 
     `held` are the first 64 bits of each content hash, sorted: what looks held is looked up in full afterwards.
     """
 
-    pending: list[pa.Table]
+    pending: pa.Table
     held: np.ndarray
+
+    def blocks(self) -> Iterator[pa.Table]:
+        """Yield what each task prepares."""
+        size = max(PREPARE_DOCUMENTS, math.ceil(self.pending.num_rows / _MOST_TASKS))
+        for batch in self.pending.to_batches():
+            for start in range(0, batch.num_rows, size):
+                yield pa.Table.from_batches([batch.slice(start, size)])
 
     def without_held(self, keys: set[str]) -> Work:
         """Return the work on some of the documents again, this time taking nothing for held."""
         wanted = pa.array(sorted(keys), pa.string())
-        blocks = [block.filter(pc.is_in(block.column("key"), wanted)) for block in self.pending] if keys else []
-        return Work(pending=[block for block in blocks if block.num_rows], held=self.held[:0])
+        return Work(pending=self.pending.filter(pc.is_in(self.pending.column("key"), wanted)), held=self.held[:0])
 
 
 def embed_documents(
-    files: ReleaseFiles, parts: EmbeddingStore, run: Callable[[Work], list[dict[str, Any]]], *, rebuild: bool
+    files: ReleaseFiles, parts: EmbeddingStore, run: Callable[[Work], Iterable[pa.Table]], *, rebuild: bool
 ) -> dict[str, Any]:
     """Embed what the plan asks for and draw up the release's documents; `run` takes work through the chain.
 
     Raises NoDocumentIndexed if there is nothing to go on with.
     """
     started = time.monotonic()
-    outcomes: list[dict[str, Any]] = []
-    for firsts in (True, False):
-        work = begin_embedding(files, parts, rebuild=rebuild, firsts=firsts)
-        while work.pending:
-            found = run(work)
-            outcomes += found
-            work = work.without_held(recognise(parts, files.release, found, rebuild=rebuild))
-    return finish_embedding(files, parts, outcomes, rebuild=rebuild, seconds=time.monotonic() - started)
+    # What came out of the chain waits on disk, for it is as much as there are documents.
+    with Tables() as outcomes:
+        outcomes.add_rows("outcomes", [], OUTCOME_SCHEMA)
+        for firsts in (True, False):
+            work = begin_embedding(files, parts, rebuild=rebuild, firsts=firsts)
+            while work.pending.num_rows:
+                found = (batch for table in run(work) for batch in table.to_batches())
+                attempt = outcomes.add_rows("outcomes", found, OUTCOME_SCHEMA)
+                claimed = outcomes.batches(f"select * from {attempt} where is_held", OUTCOME_SCHEMA)
+                work = work.without_held(recognise(parts, files.release, claimed, rebuild=rebuild))
+        return finish_embedding(files, parts, outcomes, rebuild=rebuild, seconds=time.monotonic() - started)
 
 
 def begin_embedding(files: ReleaseFiles, parts: EmbeddingStore, *, rebuild: bool, firsts: bool) -> Work:
@@ -131,9 +151,8 @@ def begin_embedding(files: ReleaseFiles, parts: EmbeddingStore, *, rebuild: bool
         tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
         _add_erased(tables, files)
         catalog = parts.add_catalog(tables, "known", release=files.release if rebuild else "")
-        batches = tables.batches(_PENDING.format(catalog=catalog, firsts=firsts), PENDING_SCHEMA)
-        pending = [block for batch in batches for block in _blocks(batch)]
-        return Work(pending=pending, held=_held_contents(tables))
+        pending = tables.batches(_PENDING.format(catalog=catalog, firsts=firsts), PENDING_SCHEMA)
+        return Work(pending=kept_on_disk(pending, PENDING_SCHEMA), held=_held_contents(tables))
 
 
 def _add_erased(tables: Tables, files: ReleaseFiles) -> None:
@@ -143,19 +162,18 @@ def _add_erased(tables: Tables, files: ReleaseFiles) -> None:
 
 
 def finish_embedding(
-    files: ReleaseFiles, parts: EmbeddingStore, outcomes: list[dict[str, Any]], *, rebuild: bool, seconds: float
+    files: ReleaseFiles, parts: EmbeddingStore, outcomes: Tables, *, rebuild: bool, seconds: float
 ) -> dict[str, Any]:
     """Write the release's documents and rejects, and return what it came to, earlier attempts included.
 
-    Raises NoDocumentIndexed if there is nothing to go on with.
+    `outcomes` has a table of that name. Raises NoDocumentIndexed if there is nothing to go on with.
     """
     parts.merge_catalog(files.release)
-    passing = [row for row in outcomes if row["reason"] and not is_lasting(row)]
     with Tables() as tables:
         tables.add("plan", files.store, files.bucket, [files.key(PLAN_FILE)], PLAN_SCHEMA)
         _add_erased(tables, files)
         parts.add_catalog(tables, "found", release=files.release if rebuild else "")
-        tables.add_rows("passing", pa.Table.from_pylist(passing, schema=OUTCOME_SCHEMA).to_batches(), OUTCOME_SCHEMA)
+        tables.add_rows("passing", outcomes.batches(_PASSING, OUTCOME_SCHEMA), OUTCOME_SCHEMA)
         tables.define("unread", _UNREAD)
         tables.add("live", files.store, files.bucket, _documents_of_live(files), DOCUMENT_SCHEMA)
         tables.define("candidates", _CANDIDATES.format(release=files.release))
@@ -165,26 +183,23 @@ def finish_embedding(
         files.write_table(REJECTS_FILE, REJECT_SCHEMA, tables.batches(_REJECTS, REJECT_SCHEMA))
         tables.add("rejects", files.store, files.bucket, [files.key(REJECTS_FILE)], REJECT_SCHEMA)
         report = {**_totals(tables, files.release), **_kept_earlier(tables)}
-    tokens = sum(row["embedded_tokens"] for row in outcomes)
+    came_to = outcomes.row(_CAME_TO)
+    tokens = came_to.pop("tokens")
     return {
         **report,
-        "bytes": round(sum(row["part_bytes"] for row in outcomes)),
-        "truncated": sum(row["truncated"] for row in outcomes),
+        **{name: came_to[name] for name in ("bytes", "truncated", "writer_memory_bytes")},
         "tokens_a_second": round(tokens / seconds, 1) if seconds else 0,
-        **writers_time(outcomes),
-        "engine": "; ".join(sorted({row["engine"] for row in outcomes})),
-        "writer_memory_bytes": max((row["writer_memory"] for row in outcomes), default=0),
+        **writers_time(came_to),
+        "engine": "; ".join(row["engine"] for row in outcomes.rows("select distinct engine from outcomes order by 1")),
     }
 
 
-def writers_time(outcomes: list[dict[str, Any]]) -> dict[str, float]:
+def writers_time(seconds: Mapping[str, float]) -> dict[str, float]:
     """Return the writers' seconds of work, and the shares of their time for which they waited, and for what.
 
     A writer without work waits for the tasks that prepare it, and these wait for bytes or parse.
     """
-    worked, idle, fetching, parsing = (
-        sum(row[name] for row in outcomes) for name in ("writer_seconds", "writer_waited", "waited", "seconds")
-    )
+    worked, idle, fetching, parsing = (seconds[name] for name in ("worked", "idle", "fetching", "parsing"))
     idle_share = idle / (worked + idle) if worked + idle else 0.0
     for_bytes = fetching / (fetching + parsing) if fetching + parsing else 0.0
     return {
@@ -204,36 +219,39 @@ def _documents_of_live(files: ReleaseFiles) -> list[str]:
 
 def _kept_earlier(tables: Tables) -> dict[str, Any]:
     """Return how many documents stay as they were because they could not be read, and what to say of it."""
-    kept = tables.rows("select key, detail from unread join live using (key) order by key")
-    if not kept:
+    kept = tables.row(
+        "select count(*) as documents, min(key) as key, arg_min(detail, key) as detail "
+        "from unread join live using (key)"
+    )
+    if not kept["documents"]:
         return {"kept_earlier": 0, "unread_warning": ""}
-    first = f"{kept[0]['key']} ({kept[0]['detail']})"
     return {
-        "kept_earlier": len(kept),
-        "unread_warning": f"{len(kept)} documents could not be read and stay as they were, the first: {first}; "
-        "the next run tries them again",
+        "kept_earlier": kept["documents"],
+        "unread_warning": f"{kept['documents']} documents could not be read and stay as they were, the first: "
+        f"{kept['key']} ({kept['detail']}); the next run tries them again",
     }
 
 
-def recognise(parts: EmbeddingStore, release: str, outcomes: list[dict[str, Any]], *, rebuild: bool) -> set[str]:
+def recognise(parts: EmbeddingStore, release: str, claimed: Iterable[pa.RecordBatch], *, rebuild: bool) -> set[str]:
     """Record the documents whose content is held under another key, and return the keys of those that it is not.
 
     A content is taken for held by 64 bits of its hash; here all of it decides.
     """
-    claimed = [row for row in outcomes if row["is_held"]]
-    if not claimed:
-        return set()
     with Tables() as tables:
+        tables.add_rows("claimed", claimed, OUTCOME_SCHEMA)
+        if not tables.row("select count(*) as documents from claimed")["documents"]:
+            return set()
         parts.add_catalog(tables, "known", release=release if rebuild else "")
-        tables.add_rows("claimed", pa.Table.from_pylist(claimed, schema=OUTCOME_SCHEMA).to_batches(), OUTCOME_SCHEMA)
-        rows = tables.rows(_RECOGNISED)
-    parts.record(f"{release}-{uuid.uuid4().hex[:12]}", rows)
-    return {row["key"] for row in claimed} - {row["key"] for row in rows}
+        tables.define("recognised", _RECOGNISED)
+        rows = tables.batches(f"select {', '.join(CATALOG_SCHEMA.names)} from recognised", CATALOG_SCHEMA)
+        parts.record(f"{release}-{uuid.uuid4().hex[:12]}", rows)
+        return {row["key"] for row in tables.rows("select key from claimed anti join recognised using (key)")}
 
 
 _RECOGNISED = """
     select claimed.key, claimed.version, claimed.etag, claimed.bytes, content, held.chunks, held.tokens, held.part,
-        '' as reason, '' as detail, 0 as embedded, 0 as embedded_tokens, held.members, claimed.seconds, claimed.limits
+        '' as reason, '' as detail, null as digest, 0 as embedded, 0 as embedded_tokens, held.members,
+        claimed.seconds, claimed.limits
     from claimed join (
         select content, max(part) as part, arg_max(chunks, part) as chunks, arg_max(tokens, part) as tokens,
             arg_max(members, part) as members
@@ -278,9 +296,3 @@ def _held_contents(tables: Tables) -> np.ndarray:
     batches = tables.batches(query, pa.schema([("beginning", pa.string())]))
     found = [content_beginnings(batch.column(0).to_pylist()) for batch in batches]
     return np.sort(np.concatenate([np.empty(0, "uint64"), *found]))
-
-
-def _blocks(batch: pa.RecordBatch) -> Iterator[pa.Table]:
-    """Cut a batch into what one task prepares."""
-    starts = range(0, batch.num_rows, PREPARE_DOCUMENTS)
-    return (pa.Table.from_batches([batch.slice(start, PREPARE_DOCUMENTS)]) for start in starts)

@@ -130,7 +130,7 @@ class PartWriter:
         if documents:
             return self._parts.write_part(name, _stored(documents, vectors), findings)
         if findings:
-            self._parts.record(name, findings)
+            self._parts.record(name, pa.Table.from_pylist(findings, schema=CATALOG_SCHEMA).to_batches())
         return 0
 
 
@@ -215,6 +215,10 @@ def _take(texts: set[str], text: str) -> bool:
     was_there = text in texts
     texts.discard(text)
     return was_there
+
+
+# The same, of a table's rows.
+IS_LASTING = f"(part <> '' or reason in ({', '.join(repr(str(reason)) for reason in sorted(LASTING_REASONS))}))"
 
 
 def is_lasting(finding: dict[str, Any]) -> bool:

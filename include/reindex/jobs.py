@@ -11,12 +11,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reindex.assemble import assemble_import
 from reindex.bench import Bench
@@ -50,6 +51,7 @@ from reindex.verify import verify_release
 T = TypeVar("T")
 _LOG = logging.getLogger("reindex")
 _LOAD_SECONDS = 600.0
+_PROGRESS_SECONDS = 1.0
 # More than these embed no faster together than two writers with half of them, which take twice the memory.
 _WRITER_THREADS = 4
 # What a writer leaves of its threads' processors to the tasks that feed it, and what it takes at least.
@@ -77,15 +79,16 @@ def embed(job: Job) -> dict[str, Any]:
     return {"space": plan["space"], **report}
 
 
-def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any]]:
-    """Take documents through the chain: plan rows, fetch, parse, chunk, embed, write part. Return what came out."""
-    if sum(block.num_rows for block in work.pending) <= PART_DOCUMENTS:
-        return _run_chain_here(_embed_task(job, plan, threads=min(os.cpu_count() or 1, _WRITER_THREADS)), work)
+def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> Iterator[pa.Table]:
+    """Take documents through the chain: plan rows, fetch, parse, chunk, embed, write part. Yield what comes out."""
+    if work.pending.num_rows <= PART_DOCUMENTS:
+        yield _run_chain_here(_embed_task(job, plan, threads=min(os.cpu_count() or 1, _WRITER_THREADS)), work)
+        return
     ray = _connected_ray()
     writers = size_writers([node["Resources"] for node in ray.nodes() if node["Alive"]])
     task = _embed_task(job, plan, threads=writers.threads)
     dataset = (
-        ray.data.from_arrow(work.pending)
+        ray.data.from_arrow(work.blocks())
         .map_batches(
             _prepare,
             fn_args=(task, ray.put(work.held)),
@@ -104,21 +107,22 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> list[dict[str, Any
             num_gpus=writers.gpus,
         )
     )
-    outcomes: list[dict[str, Any]] = []
-    rows = 0
+    documents, rows, shown_at = 0, 0, 0.0
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        found = batch.cast(OUTCOME_SCHEMA).to_pylist()
-        outcomes += found
-        rows += sum(outcome["chunks"] for outcome in found)
-        job.files.show_progress("embed", {"documents": len(outcomes), "rows": rows})
-    return outcomes
+        found = batch.cast(OUTCOME_SCHEMA)
+        documents += found.num_rows
+        rows += pc.sum(found.column("chunks")).as_py()
+        # Not for each batch: with many writers the store's answers would be waited for one after the other.
+        if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
+            job.files.show_progress("embed", {"documents": documents, "rows": rows})
+            shown_at = time.monotonic()
+        yield found
 
 
-def _run_chain_here(task: EmbedTask, work: Work) -> list[dict[str, Any]]:
+def _run_chain_here(task: EmbedTask, work: Work) -> pa.Table:
     """Do what is one part's work in this process: on workers, their start would take longer than the work."""
-    prepared = [prepare_documents(block, task, work.held) for block in work.pending]
-    found: list[dict[str, Any]] = PartWriter(task)(pa.concat_tables(prepared)).to_pylist()
-    return found
+    prepared = [prepare_documents(block, task, work.held) for block in work.blocks()]
+    return PartWriter(task)(pa.concat_tables(prepared))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

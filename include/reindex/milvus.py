@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import grpc
+import pyarrow as pa
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.client.utils import check_status
 from pymilvus.grpc_gen.milvus_pb2 import GetMetricsRequest
@@ -34,12 +35,14 @@ from reindex.records import (
     IndexState,
     LoadState,
     Memory,
+    chunk_schema,
     integer_columns,
     text_columns,
     texts_columns,
 )
 from reindex.settings import Index, MilvusConnection
 from reindex.slices import Slice
+from reindex.tables import Tables
 
 # Every error that it logs, traceback and all, it also raises.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -51,6 +54,7 @@ _INDEX_NAME = "vector"
 _OF_THE_MOMENT = {"total_rows", "indexed_rows", "pending_index_rows", "state", "index_state_fail_reason"}
 _SYSTEM_INFO = GetMetricsRequest(request=json.dumps({"metric_type": "system_info"}))
 _ID_BATCH = 10_000
+_IDS_SCHEMA = pa.schema([chunk_schema().field(ID_COLUMN)])
 _IMPORT_STATES = {0: "Pending", 1: "Failed", 2: "Started", 5: "Persisted", 6: "Completed", 7: "Failed"}
 
 
@@ -264,13 +268,16 @@ class MilvusStore:
         return int(answer[0]["count(*)"])
 
     def count_distinct_ids(self, name: str) -> int:
-        seen: set[bytes] = set()
-        with self._translated():
-            pages = self._client.query_iterator(name, batch_size=_ID_BATCH, output_fields=[ID_COLUMN])
-            while page := pages.next():
-                seen.update(bytes.fromhex(row[ID_COLUMN]) for row in page)
-            pages.close()
-        return len(seen)
+        # On disk: there may be more of them than memory holds.
+        with Tables() as tables, self._translated():
+            tables.add_rows("ids", self._id_pages(name), _IDS_SCHEMA)
+            return int(tables.row(f"select count(*) as ids from (select distinct {ID_COLUMN} from ids)")["ids"])
+
+    def _id_pages(self, name: str) -> Iterator[pa.RecordBatch]:
+        pages = self._client.query_iterator(name, batch_size=_ID_BATCH, output_fields=[ID_COLUMN])
+        while page := pages.next():
+            yield pa.RecordBatch.from_pydict({ID_COLUMN: [row[ID_COLUMN] for row in page]}, _IDS_SCHEMA)
+        pages.close()
 
     def sample_vectors(self, name: str, count: int) -> list[list[float]]:
         with self._translated():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -42,13 +42,12 @@ class EmbeddingStore:
     def write_part(self, name: str, passages: pa.Table, rows: list[dict[str, Any]]) -> int:
         """Write the passages of complete documents, then the record that they are there; return the part's bytes."""
         written = self._store.write_batches(self._bucket, self.part_key(name), part_schema(), passages.to_batches())
-        self.record(name, rows)
+        self.record(name, pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA).to_batches())
         return written.bytes
 
-    def record(self, name: str, rows: list[dict[str, Any]]) -> None:
+    def record(self, name: str, rows: Iterable[pa.RecordBatch]) -> None:
         """Write rows of the catalog: what was found out about some objects."""
-        table = pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA)
-        self._store.write_batches(self._bucket, self.catalog_key(name), CATALOG_SCHEMA, table.to_batches())
+        self._store.write_batches(self._bucket, self.catalog_key(name), CATALOG_SCHEMA, rows)
 
     def add_catalog(self, tables: Tables, name: str, *, release: str = "") -> str:
         """Make `name` a table of what the catalog knows, one row for each key and ETag; of one release alone if asked.

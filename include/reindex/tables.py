@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +21,8 @@ from reindex.storage import ObjectStore
 MEMORY_LIMIT = "1GB"
 _BATCH_ROWS = 10_000
 _DOWNLOAD_THREADS = 8
+# DuckDB holds some 50 kB for each file that it reads: of more files than these, so many at a time become one.
+_FILES_AT_ONCE = 1000
 
 
 class Tables:
@@ -63,23 +67,31 @@ class Tables:
     ) -> list[str]:
         """Make a view of those objects that are there, and return the keys of those that are gone."""
         folder = Path(self._folder.name) / name
-        folder.mkdir()
-        pq.write_table(schema.empty_table(), folder / "none.parquet")
-        wanted = list(enumerate(keys))
-        with ThreadPoolExecutor(_DOWNLOAD_THREADS) as pool:
-            found = pool.map(lambda one: _download(store, bucket, one[1], folder / f"{one[0]}.parquet"), wanted)
-            gone = [key for (_, key), was_there in zip(wanted, found, strict=True) if not was_there]
-        self._view(name, folder)
+        wanted = list(keys)
+        groups = [wanted[first : first + _FILES_AT_ONCE] for first in range(0, max(len(wanted), 1), _FILES_AT_ONCE)]
+        gone: list[str] = []
+        for number, group in enumerate(groups):
+            place = folder / str(number)
+            place.mkdir(parents=True)
+            pq.write_table(schema.empty_table(), place / "none.parquet")
+            gone += _download_all(store, bucket, group, place)
+            if len(groups) > 1:
+                self._database.execute(f"copy (from {_rows_of(place / '*.parquet')}) to '{place}.parquet'")
+                shutil.rmtree(place)
+        self._view(name, folder / "**" / "*.parquet")
         return gone
 
-    def add_rows(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
-        """Make a view of rows that are produced here."""
+    def add_rows(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> str:
+        """Make a view of rows that are produced here, or add them to it; return a name for these rows alone."""
         folder = Path(self._folder.name) / name
-        folder.mkdir()
-        with pq.ParquetWriter(folder / "0.parquet", schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        self._view(name, folder)
+        folder.mkdir(exist_ok=True)
+        added = f"{name}_{len(list(folder.iterdir()))}"
+        with pq.ParquetWriter(folder / f"{added}.parquet", schema) as writer:
+            for table in gathered(batches, _BATCH_ROWS):
+                writer.write_table(table)
+        self._view(added, folder / f"{added}.parquet")
+        self._view(name, folder / "*.parquet")
+        return added
 
     def define(self, name: str, query: str) -> None:
         """Name a query's answer, computed once."""
@@ -100,10 +112,43 @@ class Tables:
         for batch in reader:
             yield batch.cast(schema)
 
-    def _view(self, name: str, folder: Path) -> None:
-        # By name: files of an earlier version may lack a column.
-        files = f"read_parquet('{folder}/*.parquet', union_by_name = true)"
-        self._database.execute(f"create view {name} as select * from {files}")
+    def _view(self, name: str, files: Path) -> None:
+        self._database.execute(f"create or replace view {name} as from {_rows_of(files)}")
+
+
+def _rows_of(files: Path) -> str:
+    # By name: files of an earlier version may lack a column.
+    return f"read_parquet('{files}', union_by_name = true)"
+
+
+def gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Join small batches into tables of at least so many rows, but for the last: each row group costs memory."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= rows:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def kept_on_disk(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table that lies in a file without a name: memory holds what is being looked at."""
+    with tempfile.NamedTemporaryFile() as file:
+        with pa.ipc.new_file(file, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        file.flush()
+        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+
+
+def _download_all(store: ObjectStore, bucket: str, keys: list[str], folder: Path) -> list[str]:
+    """Fetch objects into a folder, and return the keys of those that are gone."""
+    files = [folder / f"{place}.parquet" for place in range(len(keys))]
+    with ThreadPoolExecutor(_DOWNLOAD_THREADS) as pool:
+        found = pool.map(partial(_download, store, bucket), keys, files)
+        return [key for key, was_there in zip(keys, found, strict=True) if not was_there]
 
 
 def _download(store: ObjectStore, bucket: str, key: str, path: Path) -> bool:
