@@ -32,6 +32,12 @@ BRIEF = Limits(seconds=1, memory_megabytes=256)
 _KEPT: list[bytes] = []
 
 
+def priorities() -> Work:
+    """Return work that says how nice its process is, and how nice its session."""
+    session = Path("/proc/self/autogroup")
+    return lambda _key, _data: [os.getpriority(os.PRIO_PROCESS, 0), int(session.read_text().split()[-1])]
+
+
 def hang() -> None:
     time.sleep(3600)
 
@@ -245,6 +251,24 @@ def test_an_error_that_cannot_be_pickled_is_told_in_one_line(sandbox: Sandbox) -
     found = rejected(sandbox, "raise_what_cannot_be_pickled")
     assert found.reason == RejectReason.CRASHED
     assert found.detail.startswith("Unpicklable: ")
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="sessions are no groups here")
+def test_a_child_of_a_nice_worker_is_nice_to_other_sessions_too() -> None:
+    read = (
+        "from tests.test_sandbox import LIMITS, priorities; "
+        "from reindex.sandbox import Sandbox; box = Sandbox(priorities, LIMITS); print(box.run('a', b'')); box.close()"
+    )
+    words = ["nice", "-n", "7", sys.executable, "-c", read]
+    said = subprocess.run(
+        words,
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == "[7, 7]"
 
 
 def test_a_rejected_document_costs_no_process(sandbox: Sandbox) -> None:

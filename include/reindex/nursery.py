@@ -29,6 +29,7 @@ DETAIL_CHARACTERS = 200
 # A child that needed more for a document goes, because what it has taken it may not give back.
 _KEPT_SHARE = 0.25
 _PR_SET_PDEATHSIG = 1
+_SESSION_PRIORITY = Path("/proc/self/autogroup")
 
 
 def _nurse(control: Connection) -> None:
@@ -110,6 +111,16 @@ def _answer(work: Work, key: str, data: bytes) -> bytes:
         return json.dumps({"reason": RejectReason.CRASHED, "detail": detail}).encode()
 
 
+def _stay_behind() -> None:
+    """Keep the worker's priority: Linux schedules a session as a group, whose priority its processes' niceness is not.
+
+    The nursery leads a session of its own: nice as it is, it would take as much as all that answers readers.
+    """
+    with suppress(OSError):
+        _SESSION_PRIORITY.write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
+
+
 if __name__ == "__main__":
+    _stay_behind()
     with suppress(EOFError):
         _nurse(Connection(int(sys.argv[1])))
