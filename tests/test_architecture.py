@@ -12,7 +12,7 @@ from reindex.settings import PROJECT
 LIBRARY = PROJECT / "include" / "reindex"
 LAYERS = [
     {"errors"},
-    {"naming", "openvino_engine", "index_types", "rates", "groups", "charts", "judgements"},
+    {"naming", "openvino_engine", "priority", "index_types", "rates", "groups", "charts", "judgements"},
     {"settings", "records", "ledger", "report"},
     {"permissions", "versions", "version_pages", "slices"},
     {"storage", "exact", "recall", "relevance", "forecast", "questions"},

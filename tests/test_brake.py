@@ -6,7 +6,8 @@ import time
 import pytest
 
 from reindex import brake
-from reindex.brake import Brake, Pause, Sample, is_braked, should_brake, stay_behind, waits
+from reindex.brake import Brake, Pause, Sample, is_braked, should_brake, waits
+from reindex.priority import stay_behind
 from tests.fakes import release_files
 
 BUDGET_MS = 10.0

@@ -80,14 +80,14 @@ def write_samples(files: ReleaseFiles, stage: str, *rows: tuple[float, float | N
 def test_at_rest_the_live_release_is_asked_its_own_kept_queries_through_the_alias() -> None:
     server, files = Server(), two_releases()
     begun = measure_at_rest(server.connect, files)
-    assert (begun["live"], begun["note"], begun["idle"]["searches"]) == (LIVE, "", 100)
+    assert (begun["live"], begun["note"], begun["idle"]["searches"]) == (LIVE, "", 200)
     assert begun["budget_ms"] == pytest.approx(1.5 * begun["idle"]["p99"], abs=0.001)
-    assert len(server.asked) == 120
+    assert len(server.asked) == 220
     assert server.asked[1] == {
         "name": "docs", "vectors": [[0.0, 1.0]], "k": 10, "params": {"ef": 40}, "is_strong": False,
     }  # fmt: skip
     assert measure_at_rest(server.connect, files) == begun
-    assert len(server.asked) == 120
+    assert len(server.asked) == 220
 
 
 def test_a_corpus_may_name_its_budget() -> None:

@@ -5,14 +5,11 @@ The brake is an object of the release in the state bucket: what workers on any m
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-
-import psutil
 
 from reindex.errors import ReindexError
 from reindex.latency import percentiles
@@ -139,11 +136,3 @@ class Pause:
             time.sleep(_LOOK_SECONDS)
         self._looked_at = time.monotonic()
         self.seconds += self._looked_at - now
-
-
-def stay_behind() -> None:
-    """Give the calling thread, and what it starts, the lowest priority for processor and disk: search comes first."""
-    os.nice(19)
-    # Not on every system, and not in every container.
-    with suppress(AttributeError, OSError, psutil.Error):
-        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reindex.brake import Pause, stay_behind
+from reindex.brake import Pause
 from reindex.chunk import embedded_text
 from reindex.embedders import load_embedder
 from reindex.errors import FileMissing
 from reindex.naming import DIGESTS, passage_digest
 from reindex.parts import EmbeddingStore
 from reindex.prepare import EmbedTask
+from reindex.priority import stay_behind
 from reindex.records import (
     CATALOG_SCHEMA,
     LASTING_REASONS,

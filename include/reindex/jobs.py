@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from reindex.assemble import assemble_import
 from reindex.bench import Bench
-from reindex.brake import Pause, stay_behind
+from reindex.brake import Pause
 from reindex.check import check_live
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import OUTCOME_SCHEMA, PART_DOCUMENTS, PartWriter
@@ -34,6 +34,7 @@ from reindex.naming import collection_name
 from reindex.noise import measure_noise
 from reindex.parts import EmbeddingStore
 from reindex.prepare import PREPARE_DOCUMENTS, EmbedTask, prepare_documents
+from reindex.priority import session_stays_behind, stay_behind
 from reindex.records import Progress
 from reindex.releases import ReleaseFiles, run_stage
 from reindex.sandbox import MEGABYTE
@@ -300,6 +301,7 @@ JOBS: dict[str, Callable[[Job], dict[str, Any]]] = {
 def main() -> int:
     """Run one stage of one release, or check; its failure is in the release's files when this returns 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    session_stays_behind()  # Ray gives each job one of its own
     parser = argparse.ArgumentParser(prog="python -m reindex.jobs")
     parser.add_argument("stage", choices=sorted(JOBS))
     parser.add_argument("--corpus", required=True)

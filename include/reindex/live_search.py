@@ -36,9 +36,9 @@ SAMPLE_SCHEMA = pa.schema(
 )
 # At rest: a few that warm up, then those that count.
 _WARM_UP = 20
-_IDLE_SEARCHES = 100
+_IDLE_SEARCHES = 200
 # Quicker than the probe, for every release waits for them.
-_REST_PACE_SECONDS = 0.02
+_REST_PACE_SECONDS = 0.01
 # What a report is read without, and what a probe that is killed loses: a tenth of the stage, within these seconds.
 _UNWRITTEN_SHARE = 0.1
 _UNWRITTEN_SECONDS = (5.0, 60.0)

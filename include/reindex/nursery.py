@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reindex.parsers import Rejected
+from reindex.priority import session_stays_behind
 from reindex.records import RejectReason
 
 # Reads a document by its key and bytes; what it returns is written as JSON: nothing of a child's is ever unpickled.
@@ -29,7 +30,6 @@ DETAIL_CHARACTERS = 200
 # A child that needed more for a document goes, because what it has taken it may not give back.
 _KEPT_SHARE = 0.25
 _PR_SET_PDEATHSIG = 1
-_SESSION_PRIORITY = Path("/proc/self/autogroup")
 
 
 def _nurse(control: Connection) -> None:
@@ -111,16 +111,7 @@ def _answer(work: Work, key: str, data: bytes) -> bytes:
         return json.dumps({"reason": RejectReason.CRASHED, "detail": detail}).encode()
 
 
-def _stay_behind() -> None:
-    """Keep the worker's priority: Linux schedules a session as a group, whose priority its processes' niceness is not.
-
-    The nursery leads a session of its own: nice as it is, it would take as much as all that answers readers.
-    """
-    with suppress(OSError):
-        _SESSION_PRIORITY.write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
-
-
 if __name__ == "__main__":
-    _stay_behind()
+    session_stays_behind()
     with suppress(EOFError):
         _nurse(Connection(int(sys.argv[1])))

@@ -1,0 +1,28 @@
+"""Who waits for whom: the work on a release runs behind what answers readers on the same machine."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+_SESSION = Path("/proc/self/autogroup")
+
+
+def stay_behind() -> None:
+    """Give the calling thread, and what it starts, the lowest priority for processor and disk: search comes first."""
+    os.nice(19)
+    # Not on every system, and not in every container.
+    with suppress(AttributeError, OSError, psutil.Error):
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def session_stays_behind() -> None:
+    """Give a session of one's own the priority of the caller: niceness counts among the processes of a session alone.
+
+    Linux schedules sessions as groups, which without this have equal shares, whatever is in them.
+    """
+    with suppress(OSError):
+        _SESSION.write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
