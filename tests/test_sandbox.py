@@ -361,7 +361,8 @@ def test_a_ray_worker_reads_on_after_a_hang_a_crash_and_a_memory_bomb() -> None:
     import ray
 
     def read(keys: list[str]) -> list[Any]:
-        sandbox = Sandbox(work, BRIEF)
+        # Long enough to take the memory even on a busy machine: what hangs is given up after it.
+        sandbox = Sandbox(work, Limits(seconds=5, memory_megabytes=256))
         found: list[Any] = []
         for key in keys:
             try:
