@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reindex.index_types import Params
 from reindex.records import ID_COLUMN, Hit
 from reindex.store import VectorStore
-from reindex.tuning import SEARCH_BATCH
+from reindex.tuning import search_batches
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,11 +28,8 @@ class Side:
 
     def hits(self, k: int) -> list[list[Hit]]:
         """Return the answers, with the keys of the documents."""
-        found: list[list[Hit]] = []
-        for start in range(0, len(self.vectors), SEARCH_BATCH):
-            batch = self.vectors[start : start + SEARCH_BATCH].tolist()
-            found += self.store.search(self.collection, batch, k=k, params=self.params, columns=["document"])
-        return found
+        asked = search_batches(self.store, self.collection, self.vectors, k=k, params=self.params, columns=["document"])
+        return list(asked)
 
 
 def compare_answers(

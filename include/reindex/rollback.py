@@ -25,7 +25,7 @@ from reindex.records import ID_COLUMN, Hit, Progress
 from reindex.releases import QUERIES_FILE, ReleaseFiles
 from reindex.store import Connect, VectorStore
 from reindex.switch import Live, measured_collection, move_alias, reconcile_live
-from reindex.tuning import SEARCH_BATCH, production_params, tie_floor
+from reindex.tuning import production_params, search_batches, tie_floor
 
 # A count may lag behind the load for a moment; one that stays wrong is for the check to refuse.
 _PATIENT_POLLS = 15
@@ -206,16 +206,18 @@ def _recalls(store: VectorStore, files: ReleaseFiles, queries: pa.Table) -> list
 
     A query that is a passage of the index is no answer to itself.
     """
+    import numpy as np
+
     metric, k, rows = files.corpus().index.metric, files.corpus().gate.k, expected_rows(files)
     params = production_params(files, k + 1)
     collection = collection_name(files.corpus_name, files.release)
+    asked = queries.to_pylist()
+    vectors = np.asarray([kept["vector"] for kept in asked], "float32")
     recalls = []
-    for batch in queries.to_batches(max_chunksize=SEARCH_BATCH):
-        answers = store.search(collection, batch.column("vector").to_pylist(), k=k + 1, params=params)
-        for answer, kept in zip(answers, batch.select(["floor", "own"]).to_pylist(), strict=True):
-            others = [hit for hit in answer if hit.fields[ID_COLUMN] != kept["own"]][:k]
-            wanted = min(k, rows - bool(kept["own"]))
-            recalls.append(min(_good_hits(others, tie_floor(kept["floor"]), metric=metric), wanted) / wanted)
+    for answer, kept in zip(search_batches(store, collection, vectors, k=k + 1, params=params), asked, strict=True):
+        others = [hit for hit in answer if hit.fields[ID_COLUMN] != kept["own"]][:k]
+        wanted = min(k, rows - bool(kept["own"]))
+        recalls.append(min(_good_hits(others, tie_floor(kept["floor"]), metric=metric), wanted) / wanted)
     return recalls
 
 

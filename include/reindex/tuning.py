@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from reindex.exact import Neighbours, similarity
 from reindex.index_types import INDEX_TYPES, Params, at_least
 from reindex.recall import Recall, meets, recall_over
-from reindex.records import ID_COLUMN
+from reindex.records import ID_COLUMN, Hit
 from reindex.releases import ReleaseFiles
 from reindex.settings import Gate, Index
 from reindex.slices import Slice
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 EVERYTHING = "all"
-# A strong search waits for the server's clock, however many queries it has.
-SEARCH_BATCH = 1000
+# Readers whose searches come meanwhile wait for no more than so many at once.
+SEARCH_BATCH = 16
 # Scores are added up in another order, and in another precision, by the server: within this, of the k-th's, they tie.
 TIE_TOLERANCE = 1e-4
 _BINS = 10
@@ -91,12 +91,29 @@ def search_all(
     store: VectorStore, collection: str, vectors: np.ndarray, *, k: int, params: Params, within: Slice | None = None
 ) -> list[list[str]]:
     """Return the ids that the index gives for each query."""
-    found = []
+    answers = search_batches(store, collection, vectors, k=k, params=params, within=within)
+    return [[hit.fields[ID_COLUMN] for hit in answer] for answer in answers]
+
+
+def search_batches(
+    store: VectorStore,
+    collection: str,
+    vectors: np.ndarray,
+    *,
+    k: int,
+    params: Params,
+    columns: Sequence[str] = (),
+    within: Slice | None = None,
+) -> Iterator[list[Hit]]:
+    """Yield the answer to each query, some at a time.
+
+    The first search waits for everything that was written before it; those after it then see it, too, at once.
+    """
     for start in range(0, len(vectors), SEARCH_BATCH):
         batch = vectors[start : start + SEARCH_BATCH].tolist()
-        answers = store.search(collection, batch, k=k, params=params, within=within)
-        found += [[hit.fields[ID_COLUMN] for hit in answer] for answer in answers]
-    return found
+        yield from store.search(
+            collection, batch, k=k, params=params, columns=columns, within=within, is_strong=start == 0
+        )
 
 
 def name_of(within: Slice | None) -> str:
