@@ -190,7 +190,7 @@ def test_a_trigger_over_rest_with_a_logical_date_replaces_the_release_before(
     assert (live.release, live.replaced) == (release, docs["release"])
     assert docs["live_search"]["note"] == "nothing was live"
     searched = files.needed_report("verify")["live_search"]
-    assert (searched["live"], searched["idle"]["searches"]) == (docs["release"], 100)
+    assert (searched["live"], searched["idle"]["searches"]) == (docs["release"], 200)
     assert searched["stages"]["embed"]["searches"] > 10
     assert searched["stages"]["load"]["failed"] > 0
     assert [event["extra"].get("release") for event in events] == [docs["release"], release]
