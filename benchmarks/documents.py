@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from reindex.parse import read_object
@@ -34,10 +35,13 @@ def text_of(page: Path) -> str:
     return (page.parent.parent / "text" / f"{page.stem}.txt").read_text(encoding="utf-8")
 
 
-def pages() -> Iterator[tuple[str, str]]:
-    """Yield the name and the HTML of each module's page."""
-    for module in [*standard_modules(), *(found for name in PACKAGES for found in modules_of(name))]:
-        yield module.__name__, html_page(module)
+def fitting_pages() -> Iterator[tuple[str, str, str]]:
+    """Yield the name, the HTML and the text of each module's page that is neither too short nor too long."""
+    for module in chain(standard_modules(), chain.from_iterable(map(modules_of, PACKAGES))):
+        page = html_page(module)
+        text = read_text(page)
+        if SHORTEST <= len(text) <= LONGEST:
+            yield module.__name__, page, text
 
 
 def read_text(page: str) -> str:
@@ -49,16 +53,13 @@ def main() -> None:
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
     for kind in ("html", "text"):
         (folder / kind).mkdir(parents=True)
-    written = 0
-    for name, page in pages():
-        text = read_text(page)
-        if written < count and SHORTEST <= len(text) <= LONGEST:
-            stem = f"{written:04}-{name}"
-            (folder / "html" / f"{stem}.html").write_text(page, encoding="utf-8")
-            (folder / "text" / f"{stem}.txt").write_text(text, encoding="utf-8")
-            written += 1
-    if written < count:
-        raise SystemExit(f"this environment documents {written} modules, not {count}")
+    chosen = list(islice(fitting_pages(), count))
+    for number, (name, page, text) in enumerate(chosen):
+        stem = f"{number:04}-{name}"
+        (folder / "html" / f"{stem}.html").write_text(page, encoding="utf-8")
+        (folder / "text" / f"{stem}.txt").write_text(text, encoding="utf-8")
+    if len(chosen) < count:
+        raise SystemExit(f"this environment documents {len(chosen)} modules, not {count}")
 
 
 if __name__ == "__main__":

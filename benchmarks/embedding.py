@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 CORPUS = Corpus.model_validate({"name": "embedding", "source": {"bucket": "sources"}})
-DOCUMENTS = 60
-COMPARED = 400
+DOCUMENTS = 40
+COMPARED = 300
 ROUNDS = 5
 SIDE = 2048
 PRODUCTS = 20
