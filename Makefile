@@ -5,7 +5,7 @@ CORPUS := $(if $(DOCS),my-docs,python-docs)
 FOLDER := $(or $(DOCS),$(SAMPLE))
 QUESTION ?= $(if $(DOCS),what is this about?,how do I parse json)
 
-.PHONY: help setup demo up down test lint check format
+.PHONY: help setup demo up down test bench lint check format
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -34,6 +34,14 @@ down:  ## stop the embedded stack; what it holds stays
 
 test: setup  ## run every test; the live ones start a stack of their own
 	$(BIN)/pytest
+
+bench: setup .bench/llamaindex/installed  ## measure every claim of speed, beside LlamaIndex too; about an hour
+	$(BIN)/python benchmarks/all.py
+
+.bench/llamaindex/installed: benchmarks/requirements-llamaindex.txt
+	$(PYTHON) -m venv .bench/llamaindex
+	.bench/llamaindex/bin/pip install --quiet --requirement benchmarks/requirements-llamaindex.txt
+	touch $@
 
 lint: setup  ## say what the formatter, the linter and the types have against the code
 	$(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from figures import state
 
 from reindex import stack
 from reindex.brake import PACE_SECONDS, Sample, waits
@@ -196,6 +197,7 @@ def main() -> None:
     print(f"brake: {found['brake_seconds']:.0f} s, over a budget of {probe['budget_ms']:.1f} ms")
     for name, seconds in found["seconds"].items():
         print(f"{name}: " + ", ".join(f"{stage} {took:.0f} s" for stage, took in seconds.items()))
+    state("live_p99", found["ratio"], note=f"brake {found['brake_seconds']:.0f} s")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from figures import state
 from object_store import object_store
 
 NODES = (1, 2, 4, 8)
@@ -198,6 +199,7 @@ def main() -> None:
         shown = [row["nodes"], row["writers"], row["documents"], round(row["words_a_second"]), row["efficiency"]]
         shown += [row["busy_share"], row["start_seconds"], row["stage_seconds"], row["driver_ms_a_document"]]
         print("| " + " | ".join(map(str, shown)) + " |")
+    state("nodes_efficiency", found["nodes"][-1]["efficiency"])
     if found["nodes"][-1]["efficiency"] < LEAST_EFFICIENCY:
         raise SystemExit(f"efficiency is under {LEAST_EFFICIENCY}")
 

@@ -20,7 +20,7 @@ from types import ModuleType
 
 # They open a browser, draw, print poems, test Python itself, or install it.
 _LEFT_OUT = {"antigravity", "this", "idlelib", "lib2to3", "test", "tkinter", "turtle", "turtledemo", "ensurepip"}
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_ADDRESS = re.compile(r"(?: |&nbsp;)at(?: |&nbsp;)0x[0-9a-f]+")
 _UNDERLINED = re.compile(r"^(?P<title>\S.*)\n(?P<mark>[*=\-~^])(?P=mark){2,}$", re.MULTILINE)
 _LEVELS = {"*": "#", "=": "##", "-": "###", "~": "####", "^": "#####"}
 _HTML_EVERY = 3
@@ -36,11 +36,11 @@ def write_sample_corpus(folder: Path) -> int:
     process that imported them.
     """
     documents = {f"topics/{name}.md": _as_markdown(text) for name, text in topics.items()}
-    texts = {module: pydoc.plain(pydoc.render_doc(module)) for module in _modules()}
+    texts = {module: pydoc.plain(pydoc.render_doc(module)) for module in standard_modules()}
     short = {module: text for module, text in texts.items() if len(text) <= _limit(module)}
     for number, (module, text) in enumerate(short.items()):
         if number % _HTML_EVERY == 0:
-            documents[f"modules/{module.__name__}.html"] = _as_html(module)
+            documents[f"modules/{module.__name__}.html"] = html_page(module)
         else:
             documents[f"modules/{module.__name__}.txt"] = text
     for path, text in documents.items():
@@ -54,10 +54,17 @@ def _limit(module: ModuleType) -> int:
     return _MAX_CHARACTERS_INSIDE_PACKAGES if "." in module.__name__ else _MAX_CHARACTERS
 
 
-def _modules() -> list[ModuleType]:
+def standard_modules() -> list[ModuleType]:
+    """Return the modules of the standard library that can be imported here, those of packages after all others."""
     names = sorted(name for name in sys.stdlib_module_names if not name.startswith("_") and name not in _LEFT_OUT)
     modules = [module for name in names if (module := _imported(name))]
     return modules + [inner for module in modules for inner in _submodules(module)]
+
+
+def modules_of(name: str) -> list[ModuleType]:
+    """Return a package and the public modules in it; nothing if it is not there."""
+    package = _imported(name)
+    return [package, *_submodules(package)] if package else []
 
 
 def _submodules(package: ModuleType) -> list[ModuleType]:
@@ -80,9 +87,10 @@ def _as_markdown(text: str) -> str:
     return _UNDERLINED.sub(lambda found: f"{_LEVELS[found['mark']]} {found['title']}", text)
 
 
-def _as_html(module: ModuleType) -> str:
+def html_page(module: ModuleType) -> str:
+    """Return a module's documentation as pydoc shows it, without the addresses of objects."""
     body = pydoc.html.document(module, module.__name__)
-    return pydoc.html.page(f"Python: module {module.__name__}", body)
+    return _ADDRESS.sub("", pydoc.html.page(f"Python: module {module.__name__}", body))
 
 
 if __name__ == "__main__":
