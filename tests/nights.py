@@ -11,7 +11,7 @@ import pytest
 
 from reindex.assemble import assemble_import
 from reindex.embed import Work, embed_documents
-from reindex.embed_worker import PartWriter
+from reindex.embed_worker import PART_DOCUMENTS, PartWriter
 from reindex.embedders import EMBEDDERS, ENGINES, Model, Precision, find_model
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
@@ -47,6 +47,7 @@ class Nights:
         self.model: Model = MODEL
         self.live: str | None = None
         self.number = 0
+        self.part_documents = PART_DOCUMENTS
         self.memory: Memory | None = None
         self.metadata: dict[str, dict[str, str]] = {}
 
@@ -112,7 +113,8 @@ class Nights:
         )
         writer = PartWriter(task)
         prepared = pa.concat_tables([prepare_documents(block, task, work.held) for block in work.blocks()])
-        return [writer(prepared)]
+        starts = range(0, prepared.num_rows, self.part_documents)
+        return [writer(prepared.slice(start, self.part_documents)) for start in starts]
 
     def embed(self, files: ReleaseFiles) -> dict[str, Any]:
         plan = files.needed_report("plan")

@@ -42,13 +42,13 @@ def test_a_task_reserves_what_its_largest_object_may_take_but_no_more_than_a_nod
 @pytest.mark.parametrize(
     ("nodes", "writers"),
     [
-        ([{"CPU": 1.0}], Writers(count=1, threads=1, cpus=0.75)),
+        ([{"CPU": 1.0}], Writers(count=1, threads=1, cpus=0.5)),
         ([{"CPU": 2.0}], Writers(count=1, threads=2, cpus=1.0)),
         ([{"CPU": 16.0}], Writers(count=4, threads=4, cpus=3.0)),
-        ([{"CPU": 1.0}] * 8, Writers(count=8, threads=1, cpus=0.75)),
+        ([{"CPU": 1.0}] * 8, Writers(count=8, threads=1, cpus=0.5)),
         # A head that takes no work, and two nodes of unequal size.
         ([{}, {"CPU": 2.0}, {"CPU": 7.0}], Writers(count=4, threads=2, cpus=1.0)),
-        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0}], Writers(count=2, threads=1, cpus=0.75, gpus=1)),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0}], Writers(count=2, threads=1, cpus=0.5, gpus=1)),
     ],
 )
 def test_writers_fill_every_processor_and_leave_room_for_what_feeds_them(
@@ -57,4 +57,4 @@ def test_writers_fill_every_processor_and_leave_room_for_what_feeds_them(
     assert size_writers(nodes) == writers
     if not writers.gpus:
         left = [node.get("CPU", 0) - node.get("CPU", 0) // writers.threads * writers.cpus for node in nodes]
-        assert all(room >= 0.25 for room, node in zip(left, nodes, strict=True) if node)
+        assert all(room >= 0.5 for room, node in zip(left, nodes, strict=True) if node)

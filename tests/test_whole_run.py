@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from reindex import embed_worker
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import PART_DOCUMENTS
 from reindex.errors import AccessRefused, DoesNotFit, FileMissing, LedgerMismatch, NoDocumentIndexed, TooManyDeleted
@@ -64,6 +65,19 @@ def test_chunks_that_the_model_would_cut_are_counted(nights: Nights) -> None:
     nights.model = replace(nights.model, window=8)
     report = nights.embed(files)
     assert report["truncated"] == report["chunks_embedded"] > 0
+
+
+def test_a_text_that_a_writer_has_embedded_in_another_part_is_not_embedded_again(nights: Nights) -> None:
+    nights.part_documents = 1
+    report = nights.run({"a.txt": "One sentence.", "b.txt": "Another sentence.", "c.md": "One sentence.\n"})
+    assert (report["rows"], report["chunks_embedded"], CountingEmbedder.texts) == (3, 2, 2)
+
+
+def test_what_a_writer_remembers_is_bounded(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed_worker, "_REMEMBERED_TEXTS", 0)
+    nights.part_documents = 1
+    report = nights.run({"a.txt": "One sentence.", "b.txt": "Another sentence.", "c.md": "One sentence.\n"})
+    assert (report["rows"], report["chunks_embedded"]) == (3, 3)
 
 
 def test_a_night_without_a_change_ends_with_the_plan(nights: Nights) -> None:

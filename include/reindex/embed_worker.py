@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 PART_DOCUMENTS = 64
 # Texts embedded between two looks at the brake: some seconds of one processor at most.
 _BRAKE_TEXTS = 512
+# Texts whose vectors a writer remembers: what documents repeat, they repeat near each other.
+_REMEMBERED_TEXTS = 16_384
 # What Linux counts a process's memory in.
 _KIBIBYTE = 1024
 
@@ -68,6 +70,7 @@ class PartWriter:
         self._pause = Pause(task.files)
         self._parts = task.parts
         self._embedder = load_embedder(task.model, task.precision, threads=task.threads)
+        self._remembered: dict[str, np.ndarray] = {}
         self._free_since = time.monotonic()
 
     def __call__(self, documents: pa.Table) -> pa.Table:
@@ -100,7 +103,7 @@ class PartWriter:
         return pa.Table.from_pylist(outcomes, schema=OUTCOME_SCHEMA)
 
     def _vectors(self, documents: list[dict[str, Any]]) -> Vectors:
-        """Embed each text once, and none that an earlier version of its document has embedded already."""
+        """Embed each text once, and none that an earlier version of its document or an earlier part has."""
         has_prefix = self._task.corpus.chunks.heading_prefix
         earlier = earlier_vectors(self._parts, documents, heading_prefix=has_prefix)
         given = {row["key"]: _given(row["passages"], heading_prefix=has_prefix) for row in documents}
@@ -111,15 +114,22 @@ class PartWriter:
             if text not in earlier[row["key"]]
         }
         prompt = self._task.corpus.embedding.passage_prompt
+        remembered = {text: self._remembered[text] for text in new if text in self._remembered}
         fresh: dict[str, np.ndarray] = {}
         # By length, so that texts of like length are still together when they are embedded some at a time.
-        ordered = sorted(new, key=lambda text: len(new[text]))
+        ordered = sorted((text for text in new if text not in remembered), key=lambda text: len(new[text]))
         for start in range(0, len(ordered), _BRAKE_TEXTS):
             self._pause.wait()
             some = ordered[start : start + _BRAKE_TEXTS]
             vectors = self._embedder.embed([prompt + text for text in some], [new[text] for text in some])
             fresh |= dict(zip(some, vectors, strict=True))
-        return Vectors(given=given, earlier=earlier, fresh=fresh)
+        self._remember(fresh)
+        return Vectors(given=given, earlier=earlier, fresh=fresh, remembered=remembered)
+
+    def _remember(self, vectors: dict[str, np.ndarray]) -> None:
+        self._remembered |= vectors
+        for text in list(self._remembered)[: max(0, len(self._remembered) - _REMEMBERED_TEXTS)]:
+            del self._remembered[text]
 
     def _write(
         self,
@@ -139,16 +149,19 @@ class PartWriter:
 class Vectors:
     """The vectors of some documents, by what the model was given: an earlier version's by key too, and new ones.
 
-    `given` is that text of each of a document's passages.
+    `given` is that text of each of a document's passages; `remembered` are those that parts before have embedded.
     """
 
     given: dict[str, list[str]]
     earlier: dict[str, dict[str, np.ndarray]]
     fresh: dict[str, np.ndarray]
+    remembered: dict[str, np.ndarray]
 
     def of(self, key: str, text: str) -> np.ndarray:
         found = self.earlier[key].get(text)
-        return self.fresh[text] if found is None else found
+        if found is not None:
+            return found
+        return self.fresh[text] if text in self.fresh else self.remembered[text]
 
 
 def earlier_vectors(

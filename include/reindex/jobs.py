@@ -56,11 +56,11 @@ _PROGRESS_SECONDS = 1.0
 # More than these embed no faster together than two writers with half of them, which take twice the memory.
 _WRITER_THREADS = 4
 # What a writer leaves of its threads' processors to the tasks that feed it, and what it takes at least.
-_FEEDING_CPUS, _LEAST_WRITER_CPUS = 1.0, 0.75
+_FEEDING_CPUS, _LEAST_WRITER_CPUS = 1.0, 0.5
 # Rows that are assembled in less time than a Ray job takes to start.
 _ROWS_AT_ONCE = 100_000
-# A task that mostly waits for the store and for Rust code.
-_PREPARE_CPUS = 0.25
+# A task that waits for the store in between: two on a processor keep it busy, and more only start more processes.
+_PREPARE_CPUS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
