@@ -41,7 +41,7 @@ def run_script(name: str, folder: Path, figures: Path) -> bool:
     if name == "parse":
         write_documents(folder / "parsed", PARSED_DOCUMENTS)
         words.append(str(folder / "parsed" / "html"))
-    print(f"\n## {name}\n", flush=True)
+    print(f"\n## {name}\n\nload before: {os.getloadavg()[0]:.1f}", flush=True)
     started = time.monotonic()
     done = subprocess.run(words, env={**os.environ, FILE: str(figures)}, check=False)
     ending = f", exit status {done.returncode}" if done.returncode else ""
