@@ -10,38 +10,30 @@ times the 99th percentile at rest.
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from figures import state
+from stacks import began, ended, own_stack
 
-from reindex import stack
 from reindex.brake import PACE_SECONDS, Sample, waits
 from reindex.errors import ReindexError
 from reindex.latency import percentiles
 from reindex.milvus import MilvusStore
 from reindex.naming import alias_name
 from reindex.releases import STAGES, ReleaseFiles
-from reindex.settings import PROJECT, milvus_connection, s3_connection, state_bucket
-from reindex.stack.ports import PORTS, choose_ports, variable
-from reindex.storage import ObjectStore
+from reindex.settings import PROJECT, milvus_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-REINDEX = Path(sys.executable).parent / "reindex"
 CORPUS = "live-search"
 BOUND = 1.5
 IDLE_SECONDS = 60
@@ -49,23 +41,8 @@ IDLE_SECONDS = 60
 SETTLE_SECONDS = 20
 QUESTIONS = 200
 SEARCH = {"k": 10, "params": {"ef": 64}}
-FIRST_PORTS = range(40_000, 48_000, 100)
 SHOWN = ("p50", "p95", "p99")
 BETWEEN = "between stages"
-
-
-def free_ports() -> dict[str, str]:
-    """Return the variables of a block of ports that nobody listens on."""
-    for first in FIRST_PORTS:
-        chosen = {variable(name): str(first + place) for place, name in enumerate(PORTS)}
-        with ExitStack() as probes:
-            try:
-                for port in choose_ports(chosen).values():
-                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return chosen
-    raise AssertionError("no block of ports is free")
 
 
 class Reader(threading.Thread):
@@ -108,53 +85,29 @@ def by_stage(samples: list[Sample], files: ReleaseFiles) -> dict[str, Any]:
     spans = []
     for stage in STAGES:
         report = files.needed_report(stage)
-        began = datetime.fromisoformat(report["started_at"]).timestamp()
-        spans.append((stage, began, began + report["seconds"]))
+        spans.append((stage, began(report), ended(report)))
     for sample in samples:
-        stage = next((stage for stage, began, ended in spans if began <= sample.at < ended), BETWEEN)
+        stage = next((stage for stage, first, last in spans if first <= sample.at < last), BETWEEN)
         found[stage].append(sample)
     return {stage: in_all(some) for stage, some in found.items() if len(some) > 1}
-
-
-@contextmanager
-def running_stack(home: Path) -> Iterator[dict[str, str]]:
-    """Start a stack with one corpus; yield the environment in which commands find it."""
-    corpora = home.parent / "corpora"
-    corpora.mkdir()
-    corpus = {"name": CORPUS, "source": {"bucket": "sources", "prefix": f"{CORPUS}/"}}
-    (corpora / f"{CORPUS}.yaml").write_text(yaml.safe_dump(corpus), encoding="utf-8")
-    own = {"REINDEX_HOME": str(home), "REINDEX_CORPORA": str(corpora), "HF_HUB_OFFLINE": "1", **free_ports()}
-    environment = {**os.environ, **own}
-    try:
-        command(environment, "up")
-        yield environment
-    finally:
-        subprocess.run([REINDEX, "down"], env=environment, stdout=subprocess.DEVNULL, check=False)
-
-
-def command(environment: dict[str, str], *words: str) -> Any:
-    done = subprocess.run([REINDEX, *words, "--json"], env=environment, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout or "null")
 
 
 def measure() -> dict[str, Any]:
     """Return the latency at rest and during a release, as a reader and as the probe has seen it, and the brake."""
     with tempfile.TemporaryDirectory(prefix="live-search-") as folder, ExitStack() as stores:
-        environment = stores.enter_context(running_stack(Path(folder) / "home"))
+        running = stores.enter_context(own_stack(Path(folder), [{"name": CORPUS}]))
         sample = Path(folder) / "sample"
         words = [sys.executable, "-m", "reindex.sample_corpus", str(sample)]
-        subprocess.run(words, env={**environment, "PYTHONHASHSEED": "0"}, cwd=PROJECT, check=True)
-        command(environment, "put", CORPUS, str(sample))
-        first = command(environment, "run", CORPUS)
+        subprocess.run(words, env={**running.environment, "PYTHONHASHSEED": "0"}, cwd=PROJECT, check=True)
+        running.answer("put", CORPUS, str(sample))
+        first = running.answer("run", CORPUS)
         time.sleep(SETTLE_SECONDS)
-        servers = stack.stack_environment(Path(folder) / "home")
-        store = stores.enter_context(MilvusStore(milvus_connection(servers)))
+        store = stores.enter_context(MilvusStore(milvus_connection(running.servers())))
         vectors = store.sample_vectors(alias_name(CORPUS), QUESTIONS)
         idle = searched(store, vectors, lambda: time.sleep(IDLE_SECONDS))
         reports: list[dict[str, Any]] = []
-        during = searched(store, vectors, lambda: reports.append(command(environment, "run", CORPUS, "--rebuild")))
-        bucket = ObjectStore(s3_connection(servers))
-        stages = by_stage(during, ReleaseFiles(bucket, state_bucket(servers), CORPUS, reports[0]["release"]))
+        during = searched(store, vectors, lambda: reports.append(running.answer("run", CORPUS, "--rebuild")))
+        stages = by_stage(during, running.release(CORPUS, reports[0]["release"]))
     probed = reports[0]["live_search"]
     at_rest, beside = in_all(idle), in_all(during)
     return {
