@@ -99,6 +99,7 @@ class WordLengthEmbedder:
         self.engine = "word lengths"
 
     def embed(self, texts: list[str], tokens: list[list[int]] | None = None) -> np.ndarray:
+        assert tokens is None or len(tokens) == len(texts)
         rows = [[len(word) for word in text.split()][: self.dimension] for text in texts]
         vectors = np.array([row + [0] * (self.dimension - len(row)) for row in rows], "float32")
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -8,11 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from tokenizers import Tokenizer
 
+from reindex import embed_worker
 from reindex.assemble import assemble_import
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import PART_DOCUMENTS, PartWriter
-from reindex.embedders import EMBEDDERS, ENGINES, Model, Precision, find_model
+from reindex.embedders import EMBEDDERS, Model, Precision, find_model
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
 from reindex.permissions import acl_of
@@ -26,6 +28,9 @@ from tests.fakes import STATE_BUCKET, MemoryObjectStore, WordLengthEmbedder, a_c
 
 MODEL = find_model("all-MiniLM-L6-v2")
 PREFIX = "docs/"
+_TOKENIZER = Tokenizer.from_file(str(MODEL.tokenizer_file))
+_TOKENIZER.no_padding()
+_TOKENIZER.no_truncation()
 
 
 class CountingEmbedder(WordLengthEmbedder):
@@ -35,6 +40,8 @@ class CountingEmbedder(WordLengthEmbedder):
 
     def embed(self, texts: list[str], tokens: list[list[int]] | None = None) -> Any:
         CountingEmbedder.texts += len(texts)
+        # What is handed on is what the model's own tokenizer makes of the text.
+        assert tokens is None or tokens == [encoding.ids for encoding in _TOKENIZER.encode_batch(texts)]
         return super().embed(texts)
 
 
@@ -162,8 +169,9 @@ def counting_embedder(model: Model, precision: Precision, threads: int) -> Count
 
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Embed by word lengths, and leave the test's own process its priority."""
-    monkeypatch.setitem(EMBEDDERS, ENGINES[0], counting_embedder)
-    monkeypatch.setattr("os.nice", lambda _: 0)
+    for engine in EMBEDDERS:
+        monkeypatch.setitem(EMBEDDERS, engine, counting_embedder)
+    monkeypatch.setattr(embed_worker, "stay_behind", lambda: None)
     CountingEmbedder.texts = 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from reindex import openvino_engine
 from reindex.chunk import Chunker
@@ -128,11 +129,14 @@ def test_a_worker_loads_neither_torch_nor_transformers() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_a_precision_that_does_not_agree_gives_way_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    agreed = iter([0.98, 1.0])
+@pytest.mark.parametrize(("cosine", "said"), [(0.98, "0.9800"), (float("nan"), "nan")])
+def test_a_precision_that_does_not_agree_gives_way_and_says_so(
+    cosine: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreed = iter([cosine, 1.0])
     monkeypatch.setattr(openvino_engine, "agreement", lambda *_: next(agreed))
     assert load_embedder(MODEL, "bfloat16", threads=1).engine == (
-        "openvino float32 (bfloat16 has a cosine of 0.9800 to it)"
+        f"openvino float32 (bfloat16 has a cosine of {said} to it)"
     )
 
 
@@ -144,12 +148,44 @@ def test_a_model_that_openvino_gets_wrong_is_run_by_torch_and_that_is_said(monke
     )
 
 
-def test_a_model_that_cannot_be_converted_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_converted_leaves_no_more_than_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(EngineRefused, match="openvino cannot run the model as it is"):
         openvino_engine.converted_model(empty, "0" * 64, tmp_path / "models")
-    assert [path.suffix for path in (tmp_path / "models").iterdir()] == [".lock"]
+    assert {path.suffix for path in (tmp_path / "models").iterdir()} == {".lock", ".refused"}
+    # It is not tried by every worker again.
+    monkeypatch.setattr(openvino_engine, "_convert_apart", lambda *_: pytest.fail("tried again"))
+    with pytest.raises(EngineRefused, match="to try again"):
+        openvino_engine.converted_model(empty, "0" * 64, tmp_path / "models")
+
+
+def test_where_no_model_can_be_kept_torch_runs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("REINDEX_MODELS", str(tmp_path / "file" / "models"))
+    assert load_embedder(MODEL, "float32", threads=1).engine.startswith(
+        "sentence-transformers float32 on cpu (openvino cannot run the model as it is: NotADirectoryError"
+    )
+
+
+def test_a_converted_model_tells_nobody_and_is_there_for_every_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = openvino_engine.converted_model(MODEL.folder, MODEL.digest, tmp_path / "models")
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert not (tmp_path / "home" / "intel").exists()
+
+
+def test_a_text_over_the_window_is_cut_as_the_model_cuts_it(reference: SentenceTransformerEmbedder) -> None:
+    text = "one " * 700
+    embedder = load_embedder(MODEL, "float32", threads=1)
+    tokenizer = Tokenizer.from_file(str(MODEL.tokenizer_file))
+    tokenizer.no_truncation()
+    whole = embedder.embed([text], [tokenizer.encode(text).ids])
+    assert (whole * reference.embed([text])).sum() > 0.99999
 
 
 @pytest.mark.parametrize("lengths", [[], [5], [300], [1, 2, 3, 256, 256, 7], list(range(1, 257)) * 3])

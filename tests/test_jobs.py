@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reindex.errors import ImportFailed, JobFailed
-from reindex.jobs import Writers, _first_cause, _memory_to_prepare, _own_errors, size_writers
+from reindex.jobs import Writers, _first_cause, _memory_to_prepare, _next_at_once, _own_errors, size_writers
 from reindex.settings import Limits
 
 
@@ -48,6 +48,8 @@ def test_a_task_reserves_what_its_largest_object_may_take_but_no_more_than_a_nod
         ([{"CPU": 1.0}] * 8, Writers(count=8, threads=1, cpus=0.5)),
         # A head that takes no work, and two nodes of unequal size.
         ([{}, {"CPU": 2.0}, {"CPU": 7.0}], Writers(count=4, threads=2, cpus=1.0)),
+        # None yet: a cluster that starts its nodes when they are asked for.
+        ([{}], Writers(count=1, threads=1, cpus=0.5)),
         ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0}], Writers(count=2, threads=1, cpus=0.5, gpus=1)),
     ],
 )
@@ -58,3 +60,13 @@ def test_writers_fill_every_processor_and_leave_room_for_what_feeds_them(
     if not writers.gpus:
         left = [node.get("CPU", 0) - node.get("CPU", 0) // writers.threads * writers.cpus for node in nodes]
         assert all(room >= 0.5 for room, node in zip(left, nodes, strict=True) if node)
+
+
+@pytest.mark.parametrize(
+    ("stage", "chunks", "goes_on_to"),
+    [("embed", 100_000, "assemble"), ("embed", 100_001, None), ("assemble", 1, None), ("verify", 1, None)],
+)
+def test_a_job_goes_on_to_what_would_take_longer_to_start_than_to_run(
+    stage: str, chunks: int, goes_on_to: str | None
+) -> None:
+    assert _next_at_once(stage, {"chunks": chunks}) == goes_on_to

@@ -172,8 +172,8 @@ def test_a_count_that_stays_wrong_opens_the_barrier_for_the_check_to_refuse() ->
     (first, _), store = releases(True, True)
     store.held[collection_name("docs", first.release)].rows = chunk_rows(["only this"])
     barrier = ReloadBarrier(store, first)
-    polls = [barrier.poll().done for _ in range(15)]
-    assert polls == [False] * 14 + [True]
+    polls = [barrier.poll().done for _ in range(30)]
+    assert polls == [False] * 29 + [True]
     with pytest.raises(NotVerified, match="has 1 rows, 2 were measured"):
         go_back(first, store)
 

@@ -139,20 +139,26 @@ class OpenVinoEmbedder:
 
     def __init__(self, model: Model, precision: Precision, threads: int) -> None:
         self._tokenizer_file, self._window = model.tokenizer_file, model.window
-        folder = openvino_engine.converted_model(model.folder, model.digest, models_folder(os.environ))
-        wanted = openvino_engine.CompiledModel(folder, precision, threads=threads)
-        agreed = openvino_engine.agreement(folder, wanted)
-        self._compiled, self.engine = wanted, f"openvino {precision}"
-        if agreed < _AGREEMENT and precision != "float32":
-            self._compiled = openvino_engine.CompiledModel(folder, "float32", threads=threads)
-            self.engine = f"openvino float32 ({precision} has a cosine of {agreed:.4f} to it)"
-            agreed = openvino_engine.agreement(folder, self._compiled)
-        if agreed < _AGREEMENT:
+        try:
+            folder = openvino_engine.converted_model(model.folder, model.digest, models_folder(os.environ))
+            self.engine = f"openvino {precision}"
+            self._compiled, agreed = _compiled(folder, precision, threads)
+            # Written so that NaN fails too.
+            if not agreed >= _AGREEMENT and precision != "float32":
+                self.engine = f"openvino float32 ({precision} has a cosine of {agreed:.4f} to it)"
+                self._compiled, agreed = _compiled(folder, "float32", threads)
+        except (ImportError, OSError, RuntimeError) as error:
+            raise EngineRefused("openvino", f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        if not agreed >= _AGREEMENT:
             detail = f"its vectors have a cosine of {agreed:.4f} to those of sentence-transformers"
             raise EngineRefused("openvino", detail)
 
     def embed(self, texts: list[str], tokens: list[list[int]] | None = None) -> np.ndarray:
-        return self._compiled.vectors(self._tokens(texts) if tokens is None else tokens)
+        return self._compiled.vectors([self._cut(ids) for ids in tokens or self._tokens(texts)])
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """Return what the model reads of a text that is over its window: it keeps its end mark."""
+        return ids if len(ids) <= self._window else [*ids[: self._window - 1], ids[-1]]
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
@@ -175,6 +181,8 @@ class SentenceTransformerEmbedder:
         from sentence_transformers import SentenceTransformer
         from transformers.utils.logging import disable_progress_bar
 
+        if _has_gpu() and not torch.cuda.is_available():
+            raise EngineRefused("sentence-transformers", "this build of torch sees no GPU")
         disable_progress_bar()
         torch.set_num_threads(threads)
         self._model = SentenceTransformer(
@@ -199,11 +207,17 @@ EMBEDDERS: dict[str, Callable[[Model, Precision, int], Embedder]] = {
     "sentence-transformers": SentenceTransformerEmbedder,
 }
 # The engines that a machine tries, the first first.
-ENGINES, ENGINES_OF_A_GPU = ("openvino", "sentence-transformers"), ("sentence-transformers",)
+ENGINES, ENGINES_OF_A_GPU = ("openvino", "sentence-transformers"), ("sentence-transformers", "openvino")
+
+
+def _compiled(folder: Path, precision: Precision, threads: int) -> tuple[openvino_engine.CompiledModel, float]:
+    """Return a converted model, and the least cosine that its vectors of the fixed sample have to float32."""
+    model = openvino_engine.CompiledModel(folder, precision, threads=threads)
+    return model, openvino_engine.agreement(folder, model)
 
 
 def _has_gpu() -> bool:
-    """Return whether this process may use one: Ray hides those that a worker has not asked for."""
+    """Return whether the machine has one that is not hidden from this process."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in {"", "-1"}
     return not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
 

@@ -57,6 +57,8 @@ _PROGRESS_SECONDS = 1.0
 _WRITER_THREADS = 4
 # What a writer leaves of its threads' processors to the tasks that feed it, and what it takes at least.
 _FEEDING_CPUS, _LEAST_WRITER_CPUS = 1.0, 0.5
+# Of documents that a job reads in its own process: more are read sooner by many.
+_BYTES_HERE = 8 * MEGABYTE
 # Rows that are assembled in less time than a Ray job takes to start.
 _ROWS_AT_ONCE = 100_000
 # A task that waits for the store in between: two on a processor keep it busy, and more only start more processes.
@@ -82,7 +84,7 @@ def embed(job: Job) -> dict[str, Any]:
 
 def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> Iterator[pa.Table]:
     """Take documents through the chain: plan rows, fetch, parse, chunk, embed, write part. Yield what comes out."""
-    if work.pending.num_rows <= PART_DOCUMENTS:
+    if work.pending.num_rows <= PART_DOCUMENTS and pc.sum(work.pending.column("bytes")).as_py() <= _BYTES_HERE:
         yield _run_chain_here(_embed_task(job, plan, threads=min(os.cpu_count() or 1, _WRITER_THREADS)), work)
         return
     ray = _connected_ray()
@@ -122,8 +124,12 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> Iterator[pa.Table]
 
 def _run_chain_here(task: EmbedTask, work: Work) -> pa.Table:
     """Do what is one part's work in this process: on workers, their start would take longer than the work."""
-    prepared = [prepare_documents(block, task, work.held) for block in work.blocks()]
-    return PartWriter(task)(pa.concat_tables(prepared))
+    writer = PartWriter(task)
+    prepared = []
+    for block in work.blocks():
+        prepared.append(prepare_documents(block, task, work.held))
+        task.files.show_progress("embed", {"prepared": sum(table.num_rows for table in prepared)})
+    return writer(pa.concat_tables(prepared))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +143,7 @@ class Writers:
 
 
 def size_writers(nodes: Sequence[Mapping[str, float]]) -> Writers:
-    """Return what fills every node's processors, or GPUs where there are any; a node is what Ray counts of it.
+    """Return what fills the nodes' processors, or GPUs where there are any; a node is what Ray counts of it.
 
     A writer computes in all the threads that it may have, and reserves less: what is left is for the tasks that feed
     it, without which nothing moves (ray-project/ray#44687).
@@ -146,9 +152,11 @@ def size_writers(nodes: Sequence[Mapping[str, float]]) -> Writers:
     if gpus:
         return Writers(count=gpus, threads=1, cpus=_LEAST_WRITER_CPUS, gpus=1)
     processors = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
-    threads = min([_WRITER_THREADS, *processors])
+    if not processors:  # they may still be started, and be of any size
+        return Writers(count=1, threads=1, cpus=_LEAST_WRITER_CPUS)
+    threads = min(_WRITER_THREADS, *processors)
     count = sum(of_node // threads for of_node in processors)
-    return Writers(count=max(count, 1), threads=threads, cpus=max(threads - _FEEDING_CPUS, _LEAST_WRITER_CPUS))
+    return Writers(count=count, threads=threads, cpus=max(threads - _FEEDING_CPUS, _LEAST_WRITER_CPUS))
 
 
 def _memory_to_prepare(limits: Limits, nodes: list[dict[str, Any]]) -> int:

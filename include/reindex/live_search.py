@@ -39,6 +39,8 @@ _WARM_UP = 20
 _IDLE_SEARCHES = 200
 # Quicker than the probe, for every release waits for them.
 _REST_PACE_SECONDS = 0.01
+# Longer than they take where a search takes as long as people wait for one.
+_REST_SECONDS = 30.0
 # What a report is read without, and what a probe that is killed loses: a tenth of the stage, within these seconds.
 _UNWRITTEN_SHARE = 0.1
 _UNWRITTEN_SECONDS = (5.0, 60.0)
@@ -122,11 +124,15 @@ def _at_rest(connect: Connect, files: ReleaseFiles) -> dict[str, Any]:
     if not questions.vectors:
         return {"live": live, "note": "the live release has kept no queries"}
     reader = _Reader(connect, questions)
-    asked = reader.ask_at_pace(threading.Event(), _REST_PACE_SECONDS)
-    samples = [
-        Sample(at=time.time(), milliseconds=found) for found in islice(asked, _WARM_UP, _WARM_UP + _IDLE_SEARCHES)
-    ]
+    deadline = time.monotonic() + _REST_SECONDS
+    samples: list[Sample] = []
+    for found in islice(reader.ask_at_pace(threading.Event(), _REST_PACE_SECONDS), _WARM_UP + _IDLE_SEARCHES):
+        samples.append(Sample(at=time.time(), milliseconds=found))
+        # What does not answer is not at rest.
+        if found is None or time.monotonic() > deadline:
+            break
     reader.close()
+    samples = samples[_WARM_UP:]
     idle = _facts(samples)
     if idle["p99"] is None:
         return {"live": live, "note": "live search did not answer"}

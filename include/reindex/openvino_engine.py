@@ -26,6 +26,8 @@ HINTS = {"float32": "f32", "bfloat16": "bf16"}
 # A batch's tokens, padding included. Measured on two cores: half and twice as many are a percent or two slower.
 _BATCH_TOKENS = 2048
 _CONVERSION_SECONDS = 600
+# Raise it when models are converted in another way, or compared over other texts.
+_CONVERSION = 1
 # Of the languages and the shapes that documents come in; the longest is as long as the model reads.
 _SAMPLE = (
     "What does this cost?",
@@ -45,18 +47,27 @@ _SAMPLE = (
 def converted_model(folder: Path, digest: str, models: Path) -> Path:
     """Return where a model lies as OpenVINO reads it, below `models`; convert it if nobody has.
 
-    Raises EngineRefused if it cannot be converted. Of several processes that ask at once one converts.
+    Raises EngineRefused if it cannot be converted, which is then remembered, and OSError. Of several processes that ask
+    at once one converts.
     """
     import openvino
 
-    target = models / f"{digest[:32]}-openvino-{openvino.__version__.split('-')[0]}"
+    target = models / f"{digest[:32]}-openvino-{openvino.__version__.split('-')[0]}-{_CONVERSION}"
+    refused = target.with_name(f"{target.name}.refused")
     if target.exists():
         return target
     models.mkdir(parents=True, exist_ok=True)
-    with (models / f"{target.name}.lock").open("w") as lock:
+    with target.with_name(f"{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if refused.exists():
+            reason = refused.read_text(encoding="utf-8")
+            raise EngineRefused("openvino", f"{reason} (remove {refused} to try again)")
         if not target.exists():
-            _convert_apart(folder, target)
+            try:
+                _convert_apart(folder, target)
+            except EngineRefused as error:
+                refused.write_text(error.detail, encoding="utf-8")
+                raise
     return target
 
 
@@ -131,12 +142,19 @@ def _take_out(request: Any, where: tuple[np.ndarray, list[int]]) -> None:
 
 def _convert_apart(folder: Path, target: Path) -> None:
     """Convert in a process of its own, whose memory is given back, and put the result in place in one step."""
-    made = Path(tempfile.mkdtemp(prefix="converting-", dir=target.parent))
+    unfinished = f"converting-{target.name}-"
+    # Of whoever was killed while it converted: the lock is ours.
+    for left in target.parent.glob(f"{unfinished}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=unfinished, dir=target.parent))
     command = [sys.executable, "-m", "reindex.openvino_engine", str(folder), str(made)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_CONVERSION_SECONDS, check=False)
+        if done.returncode < 0:
+            raise EngineRefused("openvino", f"its conversion was ended by signal {-done.returncode}")
         if done.returncode:
             raise EngineRefused("openvino", (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
+        made.chmod(0o755)  # one user may convert for others
         made.rename(target)
     except subprocess.TimeoutExpired as error:
         raise EngineRefused("openvino", f"its conversion took over {_CONVERSION_SECONDS} s") from error
@@ -145,11 +163,15 @@ def _convert_apart(folder: Path, target: Path) -> None:
 
 
 def _convert(folder: Path, target: Path) -> None:
-    """Write a model's graph with pooling and normalisation inside, and what it makes of the sample in float32."""
+    """Write a model's graph with pooling and normalisation inside, and what it makes of the sample in float32.
+
+    The sample is cut into tokens as workers cut texts: a model that its own tokenizer would be given others shows.
+    """
     import numpy as np
     import openvino
     import torch
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
     class Whole(torch.nn.Module):  # type: ignore[misc] # torch has no types here
         def __init__(self, model: Any) -> None:
@@ -160,8 +182,12 @@ def _convert(folder: Path, target: Path) -> None:
             found = self.model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
             return torch.nn.functional.normalize(found, dim=1)
 
-    model = SentenceTransformer(str(folder), local_files_only=True, device="cpu").eval()
-    sample = [model.tokenizer(text, truncation=True, max_length=model.max_seq_length)["input_ids"] for text in _SAMPLE]
+    as_float32 = {"dtype": torch.float32}
+    model = SentenceTransformer(str(folder), local_files_only=True, device="cpu", model_kwargs=as_float32).eval()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(model.max_seq_length)
+    sample = [encoding.ids for encoding in tokenizer.encode_batch(list(_SAMPLE))]
     example = {name: torch.ones((2, 8), dtype=torch.int64) for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():
         vectors = torch.nn.functional.normalize(model.encode(list(_SAMPLE), convert_to_tensor=True), dim=1).numpy()
@@ -175,4 +201,6 @@ def _convert(folder: Path, target: Path) -> None:
 
 if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # It would tell its makers of each conversion; without it OpenVINO tells nobody.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     _convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -28,7 +28,7 @@ from reindex.switch import Live, measured_collection, move_alias, reconcile_live
 from reindex.tuning import production_params, search_batches, tie_floor
 
 # A count may lag behind the load for a moment; one that stays wrong is for the check to refuse.
-_PATIENT_POLLS = 15
+_PATIENT_POLLS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -345,7 +345,8 @@ def state_bucket(environment: Mapping[str, str]) -> str:
 
 def models_folder(environment: Mapping[str, str]) -> Path:
     """Return where this machine keeps models as its engine has converted them; what is lost is made again."""
-    return Path(environment.get("REINDEX_MODELS", Path.home() / ".cache" / "reindex" / "models"))
+    chosen = environment.get("REINDEX_MODELS")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "reindex" / "models"
 
 
 def corpora_folder(environment: Mapping[str, str]) -> Path:

@@ -107,7 +107,8 @@ def search_batches(
 ) -> Iterator[list[Hit]]:
     """Yield the answer to each query, some at a time.
 
-    The first search waits for everything that was written before it; those after it then see it, too, at once.
+    The first search waits for everything that was written before it; those after it find that there, for a collection
+    is loaded once.
     """
     for start in range(0, len(vectors), SEARCH_BATCH):
         batch = vectors[start : start + SEARCH_BATCH].tolist()

@@ -96,12 +96,14 @@ class RayJobOperator(_StageOperator):
     def execute(self, context: Context) -> str:
         services = hooks.services()
         files = self._files(services)
-        if files.report(self.stage):
-            return str(self.release)
         jobs = hooks.RayJobs(services.ray)
+        running = self._running_job(context, jobs)
+        # One that is done with this stage may be going on to the next.
+        if files.report(self.stage) and not running:
+            return str(self.release)
         files.forget_failure()
         with recorded_failure(files, self.stage):
-            self.job = self._running_job(context, jobs) or self._submit(context, jobs)
+            self.job = running or self._submit(context, jobs)
         context["ti"].xcom_push(key=_JOB_KEY, value=f"{services.ray.url}/#/jobs/{self.job}")
         trigger = RayJobTrigger(job=self.job, corpus=self.corpus, release=self.release, stage=self.stage)
         return self._await(context, trigger)
@@ -196,6 +198,7 @@ class BulkLoadOperator(_StageOperator):
             call_off(hooks.services(), self.corpus, self.release, self.collection_id)
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
+        self.collection_id = 0  # from here on it is kept, whatever becomes of the task
         services = hooks.services()
         files = self._files(services)
         with recorded_failure(files, "load"):

@@ -72,7 +72,6 @@ def milvus_environment(state: StackState) -> dict[str, str]:
         "QUERYCOORD_CHECKCHANNELINTERVAL": "200",
         "QUERYCOORD_CHECKSEGMENTINTERVAL": "200",
         "QUERYCOORD_DISTPULLINTERVAL": "100",
-        "QUERYCOORD_LEADERVIEWUPDATEINTERVAL": "1",
         "ROOTCOORD_IMPORTTASKEXPIRATION": "21600",  # seconds; a large import file outlives the default of 900
     }
 
@@ -112,9 +111,9 @@ def airflow_environment(state: StackState) -> dict[str, str]:
         },
         "DAG_PROCESSOR": {"MIN_FILE_PROCESS_INTERVAL": "30", "PARSING_PROCESSES": "1", "REFRESH_INTERVAL": "30"},
         # Seconds for which a writer waits for another: on a busy machine the usual 5 are not enough. (See sqlite.py.)
+        "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60"},
         # Seconds; the usual one is lost between any two tasks.
         "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": "0.5"},
-        "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60"},
     }
     settings = {
         f"AIRFLOW__{section}__{key}": value for section, keys in sections.items() for key, value in keys.items()
