@@ -66,7 +66,8 @@ def probed(server: Server, files: ReleaseFiles, stage: str, searches: int = 5) -
         enough = len(server.asked) + searches
         while probe._thread.is_alive() and len(server.asked) < enough:
             time.sleep(0.001)
-    probe._thread.join()
+    probe.join()
+    assert not probe._thread.is_alive()
 
 
 def write_samples(files: ReleaseFiles, stage: str, *rows: tuple[float, float | None, bool]) -> None:

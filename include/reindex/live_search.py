@@ -44,6 +44,7 @@ _REST_SECONDS = 30.0
 # What a report is read without, and what a probe that is killed loses: a tenth of the stage, within these seconds.
 _UNWRITTEN_SHARE = 0.1
 _UNWRITTEN_SECONDS = (5.0, 60.0)
+_JOIN_SECONDS = 5.0
 _SLICE_SECONDS = 5.0
 # More than these a chart cannot show.
 _MOST_SLICES = 120
@@ -172,6 +173,11 @@ class LiveProbe:
     def __exit__(self, *_: object) -> None:
         # It is not waited for: whoever leaves may be an event loop, and a search may hang.
         self._is_over.set()
+
+    def join(self) -> None:
+        """Wait, once it is over, until its last searches are written; not for one that hangs."""
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_SECONDS)
 
     def _run(self) -> None:
         # Nothing is decided by it: it must not stop what it watches.

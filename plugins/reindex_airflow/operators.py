@@ -70,9 +70,11 @@ class _StageOperator(BaseOperator):
     def _files(self, services: hooks.Services) -> ReleaseFiles:
         return services.files(self.corpus, self.release)
 
-    def _await(self, context: Context, trigger: BaseTrigger, **kept: Any) -> str:
+    def _await(self, context: Context, trigger: MilvusTrigger | RayJobTrigger, **kept: Any) -> str:
         """Finish when the trigger fires: here if that is soon, else from the triggerer."""
         event = asyncio.run(_first_event(trigger, _WAIT_HERE_SECONDS))
+        if trigger.probe:
+            trigger.probe.join()  # this process ends soon, and with it whatever is not written
         if event is not None:
             return self.finish(context, event, **kept)
         self.defer(trigger=trigger, method_name="finish", kwargs=kept)

@@ -32,6 +32,8 @@ _STALL_SECONDS = 1800.0
 class RayJobTrigger(BaseTrigger):
     """Fires when a Ray job has ended, however it did."""
 
+    probe: LiveProbe | None = None
+
     def __init__(self, *, job: str, corpus: str, release: str, stage: str) -> None:
         super().__init__()
         self.job, self.corpus, self.release, self.stage = job, corpus, release, stage
@@ -43,7 +45,8 @@ class RayJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         services = await hooks.services_for_trigger()
         files = services.files(self.corpus, self.release)
-        with LiveProbe(services.milvus_store, files, self.stage):
+        self.probe = LiveProbe(services.milvus_store, files, self.stage)
+        with self.probe:
             async for event in self._ended(hooks.RayJobs(services.ray), files):
                 yield event
 
@@ -85,6 +88,8 @@ class MilvusTrigger(BaseTrigger):
     (`reload`), or when it has failed.
     """
 
+    probe: LiveProbe | None = None
+
     def __init__(self, *, stage: str, corpus: str, release: str, collection_id: int = 0) -> None:
         super().__init__()
         self.stage, self.corpus, self.release, self.collection_id = stage, corpus, release, collection_id
@@ -97,8 +102,8 @@ class MilvusTrigger(BaseTrigger):
         services = await hooks.services_for_trigger()
         files = services.files(self.corpus, self.release)
         patience = _Patience(self.stage)
-        probe = LiveProbe(services.milvus_store, files, self.stage)
-        with probe, closing(_Watch(self.stage, services, files)) as watch:
+        self.probe = LiveProbe(services.milvus_store, files, self.stage)
+        with self.probe, closing(_Watch(self.stage, services, files)) as watch:
             while True:
                 progress = None
                 try:
