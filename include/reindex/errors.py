@@ -26,6 +26,7 @@ ReindexError
     ├── NothingLeft             every document of a release was erased while it was made
     ├── NoDocumentIndexed       every document was rejected
     ├── ModelMissing            the embedding model cannot be had
+    ├── EngineRefused           an engine cannot run the embedding model as it is
     ├── UnsupportedServer       a Milvus version without a row in the capability table
     ├── SchemaMismatch          readers of the alias would break
     ├── DoesNotFit              Milvus has not the memory for another release
