@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from figures import state
-from object_store import object_store
+from object_store import local_ray, object_store
 
 NODES = (1, 2, 4, 8)
 DOCUMENTS_A_NODE = 768
@@ -142,16 +141,7 @@ def texts(count: int) -> Iterator[str]:
 @contextmanager
 def ray_nodes(count: int, events: str) -> Iterator[None]:
     """Start a cluster of nodes with one processor each, and connect to it."""
-    os.environ |= {
-        EVENTS: events,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        # Nodes then meet on 127.0.0.1, and listen nowhere else.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    os.environ |= {EVENTS: events, **local_ray()}
     import ray
     from ray.cluster_utils import Cluster
 

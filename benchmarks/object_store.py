@@ -1,8 +1,12 @@
-"""The embedded stack's object store alone, for benchmarks: an empty one, on ports that are free, gone at the end."""
+"""What benchmarks of one stage need of the embedded stack: an object store alone, and how Ray is to start beside it.
+
+The store is empty at first, on ports that are free, and gone at the end.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -40,6 +44,19 @@ def object_store() -> Iterator[dict[str, str]]:
             server.terminate()
             server.wait()
             shutil.rmtree(state.run)
+
+
+def local_ray() -> dict[str, str]:
+    """Return the variables with which Ray starts on this machine for its caller alone."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Nodes then meet on 127.0.0.1, and listen nowhere else.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
 
 
 def _free_ports() -> dict[str, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any
 
 from documents import write_documents
 from figures import machine, print_table, state
-from object_store import object_store
+from object_store import local_ray, object_store
 from slow_proxy import slow_proxy
 
 DOCUMENTS = 200
@@ -86,14 +85,7 @@ def run_stage(release: str) -> dict[str, Any]:
 
 def ray_node() -> Any:
     """Start Ray as the embedded stack does: this machine's processors, nothing that listens elsewhere."""
-    os.environ |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    os.environ |= local_ray()
     import ray
 
     processors = len(os.sched_getaffinity(0))

@@ -101,7 +101,10 @@ def test_a_worker_believes_no_brake_for_ever(monkeypatch: pytest.MonkeyPatch) ->
     files.write_json("brake.json", {"until": time.time() + 10_000})
     monkeypatch.setattr(brake, "_LONGEST_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(brake, "_LOOK_SECONDS", 0.01)
-    Pause(files).wait()
+    pause = Pause(files)
+    pause.wait()
+    assert is_braked(files)
+    assert pause.seconds >= 0.05
 
 
 def test_embedding_has_the_lowest_priority() -> None:
