@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from reindex.errors import PastUnknown
 from reindex.storage import ObjectStore
+from tests.fakes import MemoryObjectStore
 
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -73,3 +77,13 @@ def test_pages_follow_each_other() -> None:
     store = ScriptedStore("Enabled", [page("a", is_truncated=True), page("b")])
     assert keys(store) == ["a", "b"]
     assert keys(store, LATER) == ["a", "b"]
+
+
+def test_small_batches_share_a_row_group() -> None:
+    store, schema = MemoryObjectStore(), pa.schema([("number", pa.int64())])
+    batches = [pa.RecordBatch.from_pydict({"number": list(range(3000))}, schema) for _ in range(4)]
+    assert store.write_batches("reindex", "file", schema, batches).rows == 12_000
+    written = pq.ParquetFile(io.BytesIO(store.read("reindex", "file") or b""))
+    assert [written.metadata.row_group(place).num_rows for place in range(2)] == [9000, 3000]
+    assert written.metadata.num_row_groups == 2
+    assert written.read().column("number").to_pylist() == list(range(3000)) * 4

@@ -73,8 +73,9 @@ def what_is_not_loaded(state: LoadState | None, rows: int) -> str:
 def warm_up(store: VectorStore, collection: str, *, k: int, rows: int, params: dict[str, int]) -> dict[str, Any]:
     """Search for some of the collection's own vectors until every answer is full; raise IndexFailed if one is not."""
     vectors = store.sample_vectors(collection, _WARM_UP_QUERIES)
-    for _ in range(_WARM_UP_ROUNDS):
-        answers = store.search(collection, vectors, k=k, params=params)
+    for number in range(_WARM_UP_ROUNDS):
+        # The first waits for everything that was written before it, which the others then find.
+        answers = store.search(collection, vectors, k=k, params=params, is_strong=number == 0)
         if not answers or any(len(answer) < min(k, rows) for answer in answers):
             raise IndexFailed(collection, "warm-up searches came back short")
     return {"rows": rows, "warm_up_searches": _WARM_UP_ROUNDS * len(vectors)}

@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 
 from reindex.assemble import assemble_import
 from reindex.bench import Bench
-from reindex.brake import Pause
 from reindex.check import check_live
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import OUTCOME_SCHEMA, PART_DOCUMENTS, PartWriter
@@ -218,7 +217,7 @@ def _bench(job: Job, store: MilvusStore) -> Bench:
             return [_with_file(job, keys[0], work)]
         ray = _connected_ray()
         shared = ray.put(work)
-        task = ray.remote(num_cpus=1)(_with_file)
+        task = ray.remote(num_cpus=1)(_with_file_behind)
         return list(ray.get([task.remote(job, key, shared) for key in keys]))
 
     return Bench(
@@ -275,8 +274,12 @@ def _wait(files: ReleaseFiles, stage: str, poll: Callable[[], Progress]) -> None
 
 
 def _with_file(job: Job, key: str, work: Callable[[Iterable[pa.RecordBatch]], T]) -> T:
-    Pause(job.files).wait()
     return work(job.files.store.read_batches(job.files.bucket, key))
+
+
+def _with_file_behind(job: Job, key: str, work: Callable[[Iterable[pa.RecordBatch]], T]) -> T:
+    stay_behind()
+    return _with_file(job, key, work)
 
 
 def _embed_task(job: Job, plan: dict[str, Any], *, threads: int) -> EmbedTask:

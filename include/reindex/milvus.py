@@ -140,7 +140,8 @@ class MilvusStore:
         with self._translated():
             # One shard: every shard makes segments of its own from every import file, and small segments search badly.
             self._client.create_collection(collection, schema=schema, num_shards=1, timeout=_CALL_SECONDS)
-            self._client.create_index(collection, indexes, timeout=_CALL_SECONDS)
+            # Not waited for: there are no rows yet, and the client would only look again after half a second.
+            self._client.create_index(collection, indexes, timeout=_CALL_SECONDS, sync=False)
 
     def drop_collection(self, collection: str) -> None:
         with self._translated():

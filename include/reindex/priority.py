@@ -12,8 +12,13 @@ _SESSION = Path("/proc/self/autogroup")
 
 
 def stay_behind() -> None:
-    """Give the calling thread, and what it starts, the lowest priority for processor and disk: search comes first."""
+    """Give the calling thread, and what it starts, the lowest priority for processor and disk: search comes first.
+
+    The process leaves the session of what started it, which what answers readers may be in.
+    """
     os.nice(19)
+    if _leads_session():
+        session_stays_behind()
     # Neither is there on every system, or allowed in every container.
     with suppress(AttributeError, OSError):
         # What is merely nice keeps a processor to the end of its slice, some milliseconds for each step of a search.
@@ -29,3 +34,12 @@ def session_stays_behind() -> None:
     """
     with suppress(OSError):
         _SESSION.write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def _leads_session() -> bool:
+    """Begin a session of one's own, and return whether one leads one now."""
+    with suppress(PermissionError):
+        # Whoever leads a group of processes, as Ray's workers do, must leave it first.
+        os.setpgid(0, os.getpgid(os.getppid()))
+        os.setsid()
+    return os.getsid(0) == os.getpid()

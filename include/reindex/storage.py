@@ -36,6 +36,8 @@ _REFUSED = {
     "ExpiredToken",
 }
 _ABSENT = {"NoSuchKey", "NoSuchVersion", "404", "PreconditionFailed", "412"}
+# Rows of a Parquet row group at least: some 13 MB of vectors with 384 numbers.
+_ROW_GROUP_ROWS = 8192
 _CONFIG = Config(
     connect_timeout=5,
     read_timeout=60,
@@ -220,9 +222,9 @@ class ObjectStore:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file.parquet"
             with _parquet_writer(path, schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-                    rows += batch.num_rows
+                for group in _in_row_groups(batches):
+                    writer.write_table(group)
+                    rows += group.num_rows
             self.upload(bucket, key, path)
             return Written(rows=rows, bytes=path.stat().st_size)
 
@@ -232,8 +234,8 @@ class ObjectStore:
         """Write a Parquet object anew only if it still has this ETag; return whether it did."""
         with tempfile.TemporaryFile() as file:
             with _parquet_writer(file, schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
+                for group in _in_row_groups(batches):
+                    writer.write_table(group)
             file.seek(0)
             return self.write_if_unchanged(bucket, key, file, etag=etag)
 
@@ -252,6 +254,20 @@ class ObjectStore:
         if code in _REFUSED or isinstance(error, NoCredentialsError):
             return AccessRefused("the object store", self._address, detail)
         return ServiceUnavailable("the object store", self._address, detail)
+
+
+def _in_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Gather batches until they are worth a row group: a reader fetches each column of each group by itself."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        if rows >= _ROW_GROUP_ROWS:
+            yield pa.Table.from_batches(held)
+            held, rows = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def _parquet_writer(file: Path | IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
