@@ -22,7 +22,6 @@ from llama_index.readers.file import HTMLTagReader
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from tokenizers import Tokenizer
 
-BATCH_TEXTS = 32
 POLL_SECONDS = 0.5
 
 
@@ -57,7 +56,7 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(model_folder() / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    model = HuggingFaceEmbedding(model_name=str(model_folder()), embed_batch_size=BATCH_TEXTS)
+    model = HuggingFaceEmbedding(model_name=str(model_folder()))
     splitter = SentenceSplitter(
         chunk_size=asked["max_tokens"],
         chunk_overlap=asked["overlap_tokens"],

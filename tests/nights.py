@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 
-from reindex import embed_worker
 from reindex.assemble import assemble_import
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import PART_DOCUMENTS, PartWriter
@@ -168,10 +167,9 @@ def counting_embedder(model: Model, precision: Precision, threads: int) -> Count
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Embed by word lengths, and leave the test's own process its priority."""
+    """Embed by word lengths."""
     for engine in EMBEDDERS:
         monkeypatch.setitem(EMBEDDERS, engine, counting_embedder)
-    monkeypatch.setattr(embed_worker, "stay_behind", lambda: None)
     CountingEmbedder.texts = 0
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from reindex import brake
 from reindex.brake import Brake, Pause, Sample, is_braked, should_brake, waits
-from reindex.priority import stay_behind
+from reindex.priority import worker_stays_behind
 from tests.fakes import release_files
 
 BUDGET_MS = 10.0
@@ -111,7 +111,7 @@ def test_embedding_has_the_lowest_priority_in_a_session_of_its_own() -> None:
     child = os.fork()
     if not child:
         os.setpgid(0, 0)  # as Ray starts its workers
-        stay_behind()
+        worker_stays_behind()
         is_behind = (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == (19, os.SCHED_IDLE)
         os._exit(0 if is_behind and os.getsid(0) == os.getpid() else 1)
     _, status = os.waitpid(child, 0)

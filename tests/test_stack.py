@@ -309,6 +309,9 @@ def test_milvus_which_answers_readers_runs_before_every_other_program(stack: Any
     niceness = {name: psutil.Process(pid).nice() for name, pid in _pids(stack).items()}
     assert min(niceness, key=niceness.__getitem__) == "milvus"
     assert {level - niceness["milvus"] for name, level in niceness.items() if name != "milvus"} == {10}
+    for name, pid in _pids(stack).items():
+        assert os.getsid(pid) == pid
+        assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == str(niceness[name])
 
 
 @pytest.mark.live

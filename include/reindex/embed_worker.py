@@ -23,7 +23,6 @@ from reindex.errors import FileMissing
 from reindex.naming import DIGESTS, passage_digest
 from reindex.parts import EmbeddingStore
 from reindex.prepare import EmbedTask
-from reindex.priority import stay_behind
 from reindex.records import (
     CATALOG_SCHEMA,
     LASTING_REASONS,
@@ -62,10 +61,9 @@ OUTCOME_SCHEMA = pa.schema(
 
 
 class PartWriter:
-    """Embeds prepared documents and writes each batch as one part. Loads the model once; runs behind other programs."""
+    """Embeds prepared documents and writes each batch as one part. Loads the model once."""
 
     def __init__(self, task: EmbedTask) -> None:
-        stay_behind()
         self._task = task
         self._pause = Pause(task.files)
         self._parts = task.parts

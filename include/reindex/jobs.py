@@ -33,7 +33,7 @@ from reindex.naming import collection_name
 from reindex.noise import measure_noise
 from reindex.parts import EmbeddingStore
 from reindex.prepare import PREPARE_DOCUMENTS, EmbedTask, prepare_documents
-from reindex.priority import session_stays_behind, stay_behind
+from reindex.priority import session_stays_behind, stay_behind, worker_stays_behind
 from reindex.records import Progress
 from reindex.releases import ReleaseFiles, run_stage
 from reindex.sandbox import MEGABYTE
@@ -100,7 +100,7 @@ def _run_chain(job: Job, plan: dict[str, Any], work: Work) -> Iterator[pa.Table]
             memory=_memory_to_prepare(job.corpus.limits, ray.nodes()),
         )
         .map_batches(
-            PartWriter,
+            _Writer,
             fn_constructor_args=(task,),
             compute=ray.data.ActorPoolStrategy(size=writers.count),
             batch_size=PART_DOCUMENTS,
@@ -167,11 +167,19 @@ def _memory_to_prepare(limits: Limits, nodes: list[dict[str, Any]]) -> int:
     return min((limits.megabytes + limits.memory_megabytes) * MEGABYTE, largest_node)
 
 
+class _Writer(PartWriter):
+    """The writer as an actor of Ray's."""
+
+    def __init__(self, task: EmbedTask) -> None:
+        worker_stays_behind()
+        super().__init__(task)
+
+
 def _prepare(documents: pa.Table, task: EmbedTask, held: Any) -> pa.Table:
     # The contents are shared by all tasks of a node, not copied to each.
     import ray
 
-    stay_behind()
+    worker_stays_behind()
     return prepare_documents(documents, task, ray.get(held) if isinstance(held, ray.ObjectRef) else held)
 
 
@@ -278,7 +286,7 @@ def _with_file(job: Job, key: str, work: Callable[[Iterable[pa.RecordBatch]], T]
 
 
 def _with_file_behind(job: Job, key: str, work: Callable[[Iterable[pa.RecordBatch]], T]) -> T:
-    stay_behind()
+    worker_stays_behind()
     return _with_file(job, key, work)
 
 

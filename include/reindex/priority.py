@@ -12,19 +12,20 @@ _SESSION = Path("/proc/self/autogroup")
 
 
 def stay_behind() -> None:
-    """Give the calling thread, and what it starts, the lowest priority for processor and disk: search comes first.
-
-    The process leaves the session of what started it, which what answers readers may be in.
-    """
+    """Give the calling thread, and what it starts, the lowest priority for processor and disk: search comes first."""
     os.nice(19)
-    if _leads_session():
-        session_stays_behind()
     # Neither is there on every system, or allowed in every container.
     with suppress(AttributeError, OSError):
         # What is merely nice keeps a processor to the end of its slice, some milliseconds for each step of a search.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(AttributeError, OSError, psutil.Error):
         psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def worker_stays_behind() -> None:
+    """Do the same in a worker of Ray's, which shares a session with all that its node has started."""
+    stay_behind()
+    lead_session()
 
 
 def session_stays_behind() -> None:
@@ -36,10 +37,11 @@ def session_stays_behind() -> None:
         _SESSION.write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-def _leads_session() -> bool:
-    """Begin a session of one's own, and return whether one leads one now."""
+def lead_session() -> None:
+    """Begin a session of one's own, as nice as the caller. What is ended by its group must not: that is left, too."""
     with suppress(PermissionError):
-        # Whoever leads a group of processes, as Ray's workers do, must leave it first.
+        # Whoever leads a group must leave it first; whoever leads a session may not, and need not.
         os.setpgid(0, os.getpgid(os.getppid()))
         os.setsid()
-    return os.getsid(0) == os.getpid()
+    if os.getsid(0) == os.getpid():
+        session_stays_behind()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from reindex.errors import StackDown
+from reindex.priority import lead_session
 from reindex.stack.processes import MARKER, PROGRAM_MARKER, end_leftovers
 from reindex.stack.programs import PROGRAMS
 from reindex.stack.state import StackState, client_environment, load_state
@@ -32,6 +33,7 @@ def _become(name: str, state: StackState) -> None:
     os.chdir(folder)
     program.prepare(state)
     os.nice(program.niceness)
+    lead_session()
     command = program.command(state)
     # Temporary files go where `down` removes them: a program that is killed leaves its own behind.
     common = {**os.environ, **client_environment(state), PROGRAM_MARKER: name, "TMPDIR": str(state.run)}
