@@ -47,14 +47,14 @@ LAYERS = [
         "explain",
         "evaluate",
     },
-    {"noise"},
+    {"noise", "cluster"},
     {"jobs", "runs", "stack", "sample_corpus", "display", "overview", "upload"},
     {"cli"},
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 ONE_HOME = {
     "pymilvus": "include/reindex/milvus.py",
-    "ray": "include/reindex/jobs.py",
+    "ray": "include/reindex/cluster.py",
     "duckdb": "include/reindex/tables.py",
     "openvino": "include/reindex/openvino_engine.py",
 }

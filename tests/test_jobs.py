@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from reindex.cluster import Writers, _memory_to_prepare, size_writers
 from reindex.errors import ImportFailed, JobFailed
-from reindex.jobs import Writers, _first_cause, _memory_to_prepare, _next_at_once, _own_errors, size_writers
+from reindex.jobs import _first_cause, _next_at_once, _own_errors
 from reindex.settings import Limits
 
 

@@ -30,7 +30,7 @@ _STALL_SECONDS = 1800.0
 
 
 class RayJobTrigger(BaseTrigger):
-    """Fires when a Ray job has ended, however it did."""
+    """Fires when a Ray job has ended, however it did, or when it has left the last report that it leaves."""
 
     probe: LiveProbe | None = None
 
@@ -55,7 +55,7 @@ class RayJobTrigger(BaseTrigger):
         while True:
             try:
                 status = await asyncio.to_thread(jobs.status, self.job)
-                if status not in {"PENDING", "RUNNING"}:
+                if status not in {"PENDING", "RUNNING"} or await asyncio.to_thread(self._is_done, files):
                     yield TriggerEvent({"job": self.job, "status": status})
                     return
                 counts = await asyncio.to_thread(files.progress, self.stage)
@@ -70,6 +70,10 @@ class RayJobTrigger(BaseTrigger):
                     yield TriggerEvent({"job": self.job, **error.to_record()})
                     return
             await asyncio.sleep(_POLL_SECONDS)
+
+    def _is_done(self, files: ReleaseFiles) -> bool:
+        """Return whether the job is only about to end, which takes a second; one that embeds may go on to assemble."""
+        return self.stage != "embed" and files.report(self.stage) is not None
 
     async def on_kill(self) -> None:
         """Stop the job: a person has ended the task."""
