@@ -13,6 +13,16 @@ class ReindexPlugin(AirflowPlugin):
     name = "reindex"
     operator_extra_links = [RayJobLink(), ReportLink()]  # noqa: RUF012 - Airflow reads a class attribute
 
+    external_views = [  # noqa: RUF012 - as above
+        {
+            "name": "Reindex",
+            "href": f"{PAGES_PREFIX}/",
+            "destination": "nav",
+            "url_route": "reindex",
+            "nav_top_level": True,
+        }
+    ]
+
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:
         # The API server alone asks for them: no task is to pay for importing Airflow's log-in.

@@ -52,6 +52,10 @@ class MemoryObjectStore(ObjectStore):
                 modified=self.modified[bucket, key],
             )
 
+    def folders(self, bucket: str, prefix: str) -> Iterator[str]:
+        below = (found.key.removeprefix(prefix) for found in self.entries(bucket, prefix))
+        yield from dict.fromkeys(name.split("/", 1)[0] for name in below if "/" in name)
+
     def read(self, bucket: str, key: str, *, version: str = "", etag: str = "") -> bytes | None:
         data = self.objects.get((bucket, key))
         return None if data is None or (etag and etag != self.etag(bucket, key)) else data

@@ -47,8 +47,8 @@ LAYERS = [
         "explain",
         "evaluate",
     },
-    {"noise", "cluster"},
-    {"jobs", "runs", "stack", "sample_corpus", "display", "overview", "upload"},
+    {"noise", "cluster", "standing"},
+    {"jobs", "runs", "stack", "sample_corpus", "display", "overview", "upload", "site"},
     {"cli"},
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}

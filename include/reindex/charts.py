@@ -119,6 +119,34 @@ def time_chart(spans: dict[str, list[list[Point]]], levels: dict[str, float]) ->
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesChart:
+    """One line over releases at equal steps."""
+
+    points: list[Point]
+    y_labels: list[Label]
+
+
+def series_chart(values: Sequence[float | None], *, top: float | None = None) -> SeriesChart | None:
+    """Lay out values in their order, leaving out what is None; the axis ends at `top`, and begins at 0 without it."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    ticks = _ticks(0.0, max(known)) if top is None else _ticks(min(known), top)
+    points = [
+        (_along(place, 0, len(values) - 1, LEFT, RIGHT), _along(value, ticks[0], ticks[-1], BOTTOM, TOP))
+        for place, value in enumerate(values)
+        if value is not None
+    ]
+    digits = _digits(ticks)
+    return SeriesChart(
+        points=points,
+        y_labels=[
+            Label(at=_along(tick, ticks[0], ticks[-1], BOTTOM, TOP), text=f"{tick:.{digits}f}") for tick in ticks
+        ],
+    )
+
+
 def bar_chart(counts: Sequence[int]) -> list[Bar]:
     """Lay out a histogram of a share, from 0 to 1 in equal steps. A bar that counts anything can be seen."""
     step = (RIGHT - LEFT) / len(counts)

@@ -40,7 +40,7 @@ from reindex.milvus import MilvusStore
 from reindex.naming import CHECK_DAG, ROLLBACK_DAG, alias_name, collection_release, dag_id, rollback_key
 from reindex.overview import rejects_of, release_row
 from reindex.permissions import reader_groups
-from reindex.releases import ReleaseFiles, read_live, release_names, release_report
+from reindex.releases import ReleaseFiles, read_live, read_summaries, release_names, release_report
 from reindex.retire import retire_releases
 from reindex.runs import CHECK, ROLLBACK, Airflow, Run
 from reindex.settings import (
@@ -164,8 +164,10 @@ def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
         collections = set(store.collections())
         live = store.resolve_alias(alias_name(corpus))
     rows = [
-        release_row(release_report(ReleaseFiles(objects, bucket, corpus, name)), collections, live)
-        for name in sorted(release_names(objects, bucket, corpus), reverse=True)
+        release_row(report, collections, live)
+        for report in read_summaries(
+            objects, bucket, corpus, sorted(release_names(objects, bucket, corpus), reverse=True)
+        )
     ]
     if as_json:
         print_json(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -39,11 +40,14 @@ QUERY_LOG_FILE = "query_log.jsonl"
 # What the last check of a live release has found wrong with it.
 _DRIFT_FILE = "drifted.json"
 _WENT_LIVE_FILE = "went_live.json"
+# What the release has come to so far: one file, for whoever looks at many releases.
+_SUMMARY_FILE = "summary.json"
 _CORPUS_FILE = "corpus.json"
 _PROGRESS_FILE = "progress.json"
 _FAILURE_FILE = "failure.json"
 # The last releases whose rates a forecast goes by.
 _PAST_RELEASES = 5
+_READING_THREADS = 16
 
 
 class ReleaseFiles:
@@ -91,6 +95,7 @@ class ReleaseFiles:
             **facts,
         }
         self.write_json(f"{stage}.json", report)
+        self._keep_summary()
         return report
 
     def record_failure(self, stage: str, error: ReindexError) -> None:
@@ -103,10 +108,20 @@ class ReleaseFiles:
                 **error.to_record(),
             },
         )
+        self._keep_summary()
 
     def forget_failure(self) -> None:
         """A new attempt begins: what stopped the last one is not to be taken for its own."""
         self.store.delete(self.bucket, self.key(_FAILURE_FILE))
+        self._keep_summary()
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `release_report` said when the release last changed."""
+        return self.read_json(_SUMMARY_FILE) or release_report(self)
+
+    def _keep_summary(self) -> None:
+        # Without names of documents: they may have to be erased.
+        self.write_json(_SUMMARY_FILE, {**release_report(self), "withheld_keys": []})
 
     def failure(self) -> dict[str, Any] | None:
         """Return the last failure, unless its stage has since been finished."""
@@ -143,8 +158,12 @@ class ReleaseFiles:
         else:
             self.store.delete(self.bucket, self.key(_DRIFT_FILE))
 
+    def drift(self) -> list[str]:
+        """Return what the last check has found wrong while the release was live."""
+        return list((self.read_json(_DRIFT_FILE) or {}).get("problems", ()))
+
     def has_drifted(self) -> bool:
-        return self.read_json(_DRIFT_FILE) is not None
+        return bool(self.drift())
 
     def has_failed_for_good(self) -> bool:
         """Return whether a stage has failed in a way that trying again does not mend."""
@@ -209,6 +228,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "listing": snapshot.get("listing"),
         "erased": snapshot.get("erased"),
         "hidden": snapshot.get("hidden"),
+        "started_at": snapshot.get("started_at"),
         "outcome": plan.get("outcome"),
         "live": plan.get("live"),
         "listed": snapshot.get("documents"),
@@ -228,6 +248,7 @@ def release_report(files: ReleaseFiles) -> dict[str, Any]:
         "collection": reports.get("load", {}).get("collection"),
         "promoted": "promote" in reports,
         "seconds": {stage: report["seconds"] for stage, report in reports.items()},
+        "started": {stage: report["started_at"] for stage, report in reports.items()},
         "bound_by": bound_by(reports),
         "forecast": score_forecast(forecast, reports) if forecast else None,
         "failed": {"stage": failure["stage"], "reason": failure["message"]} if failure else None,
@@ -273,8 +294,16 @@ def write_live(store: ObjectStore, bucket: str, corpus: str, pointer: LivePointe
 def release_names(store: ObjectStore, bucket: str, corpus: str, *, holding: str = "/") -> set[str]:
     """Return the corpus's releases that have a file with `holding` in its path."""
     prefix = f"{corpus_prefix(corpus)}/releases/"
+    if holding == "/":
+        return set(store.folders(bucket, prefix))
     keys = (key.removeprefix(prefix) for key in store.keys(bucket, prefix))
     return {key.split("/", 1)[0] for key in keys if holding in key}
+
+
+def read_summaries(store: ObjectStore, bucket: str, corpus: str, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return what some releases of a corpus came to, in the order of their names."""
+    with ThreadPoolExecutor(_READING_THREADS) as pool:
+        return list(pool.map(lambda name: ReleaseFiles(store, bucket, corpus, name).summary(), names))
 
 
 def finished_reports(store: ObjectStore, bucket: str, corpus: str) -> list[dict[str, dict[str, Any]]]:

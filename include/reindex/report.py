@@ -41,7 +41,7 @@ class _Gate:
 def render_report(measured: dict[str, Any]) -> str:
     """Return the page of one release from the content of its recall.json, however early its verification ended."""
     gates = _gates(measured)
-    page = _templates().get_template(_TEMPLATE)
+    page = templates().get_template(_TEMPLATE)
     html = page.render(
         measured=measured,
         headline=_headline(gates),
@@ -60,7 +60,7 @@ def render_report(measured: dict[str, Any]) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

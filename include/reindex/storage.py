@@ -102,6 +102,13 @@ class ObjectStore:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 yield from (stored_object(entry) for entry in page.get("Contents", ()))
 
+    def folders(self, bucket: str, prefix: str) -> Iterator[str]:
+        """Yield the names between a prefix, which ends in a slash, and the next slash."""
+        with self._translated(bucket):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+            for page in pages:
+                yield from (found["Prefix"].removeprefix(prefix).strip("/") for found in page.get("CommonPrefixes", ()))
+
     def keys(self, bucket: str, prefix: str) -> Iterator[str]:
         return (found.key for found in self.entries(bucket, prefix))
 

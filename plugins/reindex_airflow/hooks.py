@@ -35,8 +35,11 @@ class Services:
     ray: RayConnection
     state_bucket: str
 
+    def objects(self) -> ObjectStore:
+        return ObjectStore(self.s3)
+
     def files(self, corpus: str, release: str) -> ReleaseFiles:
-        return ReleaseFiles(ObjectStore(self.s3), self.state_bucket, corpus, release)
+        return ReleaseFiles(self.objects(), self.state_bucket, corpus, release)
 
     def milvus_store(self) -> MilvusStore:
         """Open a connection to Milvus; use it as a context manager."""

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from sqlalchemy import select
 
 from reindex.errors import ReindexError
-from reindex.naming import dag_id, is_corpus_name, is_release_name
-from reindex.releases import REPORT_FILE
+from reindex.naming import ROLLBACK_DAG, alias_name, dag_id, is_corpus_name, is_release_name
+from reindex.overview import release_row
+from reindex.records import REJECT_SCHEMA
+from reindex.releases import REJECTS_FILE, REPORT_FILE, STAGES, release_report
+from reindex.settings import corpus_files
+from reindex.site import render_corpora, render_corpus, render_rejects, render_release
+from reindex.standing import read_standing_of, releases_page
 from reindex_airflow import hooks
+
+_SCRIPT = Path(__file__).with_name("acts.js")
 
 # Names of documents and queries are on the pages, and could hold anything: nothing of them is ever run or fetched.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "X-Content-Type-Options": "nosniff",
+}
+# The one page with a script: it asks Airflow's own API, and nobody else.
+_ACTING = {
+    **_HEADERS,
+    "Content-Security-Policy": f"{_HEADERS['Content-Security-Policy']}; script-src 'self'; connect-src 'self'",
 }
 
 # Airflow asks nobody who they are on a plugin's pages: each route would be open to all without this. The pages that
@@ -41,6 +60,106 @@ def show_report(corpus: Annotated[str, Depends(readable_corpus)], release: str) 
             404, f"no report of release {release!r} of {corpus!r}: there is no such release, or it is not verified yet"
         )
     return HTMLResponse(page, headers=_HEADERS)
+
+
+@app.get("/")
+def show_corpora(request: Request, user: GetUserDep) -> Response:
+    """Answer with all corpora whose DAGs the user may read."""
+    services = hooks.services()
+    store = services.objects()
+    names = [name for name in sorted(corpus_files(hooks.corpora())) if _may(user, "GET", dag_id(name))]
+    standings = [read_standing_of(store, services.state_bucket, name) for name in names]
+    return HTMLResponse(render_corpora(standings, _next_runs(names), root=_root(request)), headers=_HEADERS)
+
+
+@app.get("/corpora/{corpus}")
+def show_corpus(
+    corpus: Annotated[str, Depends(readable_corpus)], request: Request, user: GetUserDep, page: int = 1
+) -> Response:
+    """Answer with a corpus and one page of its releases."""
+    if not is_corpus_name(corpus):
+        return _line(404, f"no corpus {corpus!r}")
+    services = hooks.services()
+    store, bucket = services.objects(), services.state_bucket
+    reports, pages = releases_page(store, bucket, corpus, page)
+    collections, live = _collections(services, corpus)
+    html = render_corpus(
+        read_standing_of(store, bucket, corpus),
+        [release_row(report, collections, live) for report in reports],
+        page=page,
+        pages=pages,
+        root=_root(request),
+        airflow=_airflow(request),
+        may_act=_may(user, "POST", ROLLBACK_DAG),
+    )
+    return HTMLResponse(html, headers=_ACTING)
+
+
+@app.get("/corpora/{corpus}/releases/{release}")
+def show_release(corpus: Annotated[str, Depends(readable_corpus)], release: str, request: Request) -> Response:
+    """Answer with what one release came to, or how far it is."""
+    files = hooks.services().files(corpus, release)
+    if not (is_corpus_name(corpus) and is_release_name(release) and files.report("snapshot")):
+        return _line(404, f"no release {release!r} of {corpus!r}")
+    report = release_report(files)
+    stage = next((stage for stage in STAGES if stage not in report["seconds"]), "")
+    return HTMLResponse(render_release(report, files.progress(stage), root=_root(request)), headers=_HEADERS)
+
+
+@app.get("/corpora/{corpus}/releases/{release}/rejects")
+def show_rejects(
+    corpus: Annotated[str, Depends(readable_corpus)], release: str, request: Request, find: str = "", page: int = 1
+) -> Response:
+    """Answer with one page of what a release could not index, of what holds a text."""
+    table = None
+    if is_corpus_name(corpus) and is_release_name(release):
+        files = hooks.services().files(corpus, release)
+        table = files.store.read_table(files.bucket, files.key(REJECTS_FILE))
+    if table is None:
+        return _line(404, f"no rejects of release {release!r} of {corpus!r}: there is no such release, or not yet")
+    rejects = table.select([name for name in REJECT_SCHEMA.names if name in table.schema.names])
+    html = render_rejects(rejects, corpus=corpus, release=release, find=find, page=page, root=_root(request))
+    return HTMLResponse(html, headers=_HEADERS)
+
+
+@app.get("/acts.js")
+def send_script() -> Response:
+    """Answer with the script of the pages that do something."""
+    return FileResponse(_SCRIPT, media_type="text/javascript", headers=_HEADERS)
+
+
+def _may(user: GetUserDep, method: str, dag: str) -> bool:
+    """Return whether the user may read a DAG, or make runs of it."""
+    entity = None if method == "GET" else DagAccessEntity.RUN
+    return get_auth_manager().is_authorized_dag(
+        method=method, access_entity=entity, details=DagDetails(id=dag), user=user
+    )
+
+
+def _next_runs(corpora: list[str]) -> dict[str, str]:
+    """Return when each corpus is run next, where it has a schedule."""
+    names = {dag_id(name): name for name in corpora}
+    asked = select(DagModel.dag_id, DagModel.next_dagrun_create_after, DagModel.is_paused)
+    with create_session() as session:
+        rows = session.execute(asked.where(DagModel.dag_id.in_(names))).all()
+    return {
+        names[dag]: "paused" if is_paused else at.strftime("%Y-%m-%d %H:%M UTC") for dag, at, is_paused in rows if at
+    }
+
+
+def _collections(services: hooks.Services, corpus: str) -> tuple[set[str], str | None]:
+    """Return Milvus's collections and the live one; none if it does not answer: the rest of the page is still true."""
+    with suppress(ReindexError), services.milvus_store() as store:
+        return set(store.collections()), store.resolve_alias(alias_name(corpus))
+    return set(), None
+
+
+def _root(request: Request) -> str:
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def _airflow(request: Request) -> str:
+    return _root(request).removesuffix("/reindex")
 
 
 @app.exception_handler(ReindexError)
