@@ -81,7 +81,14 @@ def reindex_dag(corpus: Corpus) -> DAG:
         loaded = BulkLoadOperator(corpus=corpus.name, release=assembled.output)
         indexed = BuildIndexOperator(corpus=corpus.name, release=loaded.output)
         verified = VerifyOperator(corpus=corpus.name, release=indexed.output)
-        promoted = tasks.promote_release.override(outlets=[live_index(corpus.name)])(verified.output, corpus.name)
+        asks = corpus.approval.runs != "never"
+        # One that nobody has to approve is promoted though nobody was asked.
+        rule = "none_failed_min_one_success" if asks else "all_success"
+        promote = tasks.promote_release.override(outlets=[live_index(corpus.name)], trigger_rule=rule)
+        promoted = promote(verified.output, corpus.name)
+        if asks:
+            asked = tasks.ask_for_approval(verified.output, corpus.name)
+            asked >> tasks.approval(corpus) >> promoted
         promoted >> tasks.retire_releases(release, corpus.name)
 
     return stages()

@@ -73,10 +73,18 @@ def look(code: str, *arguments: str, corpora: Path, home: Path, **settings: str)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+_ASKED = "approval: {runs: manual, hours: 2}"
+
+
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Any:
     corpora = tmp_path_factory.mktemp("corpora")
-    for name, rest in {"good": 'schedule: "30 1 * * *"\npromote: never', "manual": "", "bad": "typo: 1"}.items():
+    for name, rest in {
+        "good": 'schedule: "30 1 * * *"\npromote: never',
+        "manual": "",
+        "bad": "typo: 1",
+        "asked": _ASKED,
+    }.items():
         (corpora / f"{name}.yaml").write_text(f"name: {name}\nsource: {{bucket: b}}\n{rest}\n")
     (corpora / "bad_name.yaml").write_text("name: bad_name\nsource: {bucket: b}\n")
     return look(LOOK, str(PROJECT / "dags"), corpora=corpora, home=tmp_path_factory.mktemp("airflow"))
@@ -88,7 +96,7 @@ def test_the_dags_load_without_an_error_and_without_torch_ray_or_pymilvus(bag: A
 
 
 def test_every_corpus_file_is_a_dag_and_one_more_rolls_back_and_one_checks(bag: Any) -> None:
-    corpora = {"reindex_good", "reindex_manual", "reindex_bad", "reindex_bad.name"}
+    corpora = {"reindex_asked", "reindex_good", "reindex_manual", "reindex_bad", "reindex_bad.name"}
     assert set(bag["dags"]) == corpora | {"reindex_roll_back", "reindex_verify_live"}
 
 
@@ -105,7 +113,7 @@ def test_the_rollback_chooses_waits_for_memory_and_switches(bag: Any) -> None:
 
 def test_the_rollback_s_form_asks_for_a_corpus_however_broken_its_file_and_names_the_release_before(bag: Any) -> None:
     params = bag["dags"]["reindex_roll_back"]["params"]
-    assert params["corpus"]["enum"] == ["bad", "bad_name", "good", "manual"]
+    assert params["corpus"]["enum"] == ["asked", "bad", "bad_name", "good", "manual"]
     assert params["release"]["type"] == ["null", "string"]
     assert all(param["title"] for param in params.values())
 
@@ -260,6 +268,16 @@ def test_a_promotion_that_is_not_wanted_is_skipped_and_one_that_is_refused_fails
 
 def test_a_run_whose_promotion_is_skipped_retires_all_the_same(bag: Any) -> None:
     assert bag["dags"]["reindex_good"]["tasks"]["retire"]["trigger_rule"] == "none_failed"
+
+
+def test_a_corpus_that_wants_approval_waits_for_a_person_between_verdict_and_promotion(bag: Any) -> None:
+    tasks = bag["dags"]["reindex_asked"]["tasks"]
+    upstream = {name: tasks[name]["upstream"] for name in ("ask", "approve", "promote")}
+    assert upstream == {"ask": ["verify"], "approve": ["ask"], "promote": ["approve", "verify"]}
+    # One that was rejected skips what comes next; one that nobody has to approve does not hold it up.
+    assert tasks["promote"]["trigger_rule"] == "none_failed_min_one_success"
+    assert bag["dags"]["reindex_good"]["tasks"]["promote"]["trigger_rule"] == "all_success"
+    assert "approve" not in bag["dags"]["reindex_good"]["tasks"]
 
 
 def test_ray_jobs_wait_for_each_other(bag: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from lxml import html
 
 from reindex.charts import MAX_LINES
-from reindex.report import render_report
+from reindex.report import gates_table, render_report
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" 'too'\n</title></svg> 🙂 https://evil.example/ url(//x) \u202e \x00"
 
@@ -465,3 +465,15 @@ def test_live_search_stands_beside_what_it_was_at_rest_and_the_pauses_are_told()
 def test_a_release_that_nothing_was_live_beside_says_so() -> None:
     nothing = {"note": "nothing was live", "idle": None, "during": searches(1, 1, 0), "stages": {}, "ratio": None}
     assert "Not measured: nothing was live." in Page(a_release(live_search=nothing)).section("live-search")
+
+
+def test_the_gates_as_a_table_in_markdown_run_nothing() -> None:
+    why = "notes | <b>a</b> [x](javascript:y)\nsecond line"
+    table = gates_table({"gates": [{"gate": "ledger", "passed": False, "why": why}]}, "http://airflow/report")
+    assert table.splitlines() == [
+        "| gate | verdict | why |",
+        "| --- | --- | --- |",
+        r"| ledger | failed | notes \| \<b\>a\</b\> \[x\]\(javascript:y\) second line |",
+        "",
+        "[The whole report](http://airflow/report)",
+    ]

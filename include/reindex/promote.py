@@ -17,6 +17,11 @@ def wants_promotion(asked: str | None, corpus_says: str, *, is_backfill: bool) -
     return (asked or ("never" if is_backfill else corpus_says)) == "auto"
 
 
+def wants_approval(runs: str, *, is_manual: bool) -> bool:
+    """Return whether a person is asked before this run promotes."""
+    return runs == "all" or (runs == "manual" and is_manual)
+
+
 def promote_release(connect: Connect, files: ReleaseFiles, *, by: str) -> dict[str, Any]:
     """Check the release again, move the alias, prove the move on fresh connections, then record it.
 

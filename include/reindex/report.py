@@ -28,6 +28,8 @@ _GATES = {
 }
 # The percentiles that live search is drawn by.
 _DRAWN = ("p50", "p99")
+# What means something in Markdown.
+_MARKDOWN = frozenset("\\`*_{}[]()<>#+-!|~")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,21 @@ def render_report(measured: dict[str, Any]) -> str:
     )
     # A name may hold half of a character, which no encoding of the page could carry.
     return html.encode("utf-8", "replace").decode()
+
+
+def gates_table(measured: dict[str, Any], address: str) -> str:
+    """Return the gates of a release as a table in Markdown, and where the whole report is."""
+    rows = [
+        f"| {gate.name} | {gate.verdict} | {_in_cell(gate.why)} |"
+        for gate in _gates(measured)
+        if gate.verdict != _NOT_MEASURED
+    ]
+    return "\n".join(["| gate | verdict | why |", "| --- | --- | --- |", *rows, "", f"[The whole report]({address})"])
+
+
+def _in_cell(text: str) -> str:
+    """Return a text that neither ends a cell nor begins anything else: names of documents may be in it."""
+    return "".join(f"\\{letter}" if letter in _MARKDOWN else letter for letter in " ".join(text.split()))
 
 
 @cache

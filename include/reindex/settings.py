@@ -231,6 +231,13 @@ class Retention(_Section):
     embeddings_days: int = Field(30, ge=0)
 
 
+class Approval(_Section):
+    """Which runs ask a person before they promote, and for how many hours: without an answer the alias stays."""
+
+    runs: Literal["never", "manual", "all"] = "never"
+    hours: float = Field(12, gt=0)
+
+
 class Corpus(_Section):
     """One set of documents and everything configured for it."""
 
@@ -247,6 +254,7 @@ class Corpus(_Section):
     live: Live = Live()
     retention: Retention = Retention()
     promote: Literal["auto", "never"] = "auto"
+    approval: Approval = Approval()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Corpus:

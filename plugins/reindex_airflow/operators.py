@@ -20,6 +20,7 @@ from reindex.index import warm_up
 from reindex.live_search import measure_at_rest
 from reindex.naming import job_name
 from reindex.releases import ReleaseFiles, recorded_failure
+from reindex.report import gates_table
 from reindex.retire import make_room
 from reindex.rollback import begin_reload
 from reindex.tuning import production_params
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 RAY_POOL = "ray"
 PAGES_PREFIX = "/reindex"
 _JOB_KEY = "ray_job"
+# What a person is to read who is asked to approve.
+VERDICT_KEY = "verdict"
 _UNFINISHED_JOB = {"PENDING", "RUNNING"}
 # What is over within this is not worth the way to the triggerer and back, which takes some four seconds.
 _WAIT_HERE_SECONDS = 60.0
@@ -159,6 +162,14 @@ class VerifyOperator(RayJobOperator):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(stage="verify", **options)
+
+    def finish(self, context: Context, event: dict[str, Any]) -> str:
+        """Return the release, and leave what was measured for whoever is asked to approve it."""
+        release = super().finish(context, event)
+        report = self._files(hooks.services()).needed_report("verify")
+        address = ReportLink().get_link(self, ti_key=None)
+        context["ti"].xcom_push(key=VERDICT_KEY, value=gates_table(report, address))
+        return release
 
 
 class CheckOperator(RayJobOperator):

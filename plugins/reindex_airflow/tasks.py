@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context, task
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowSkipException
@@ -18,16 +19,17 @@ from reindex.naming import alias_name, check_name, is_corpus_name, release_name
 from reindex.plan import UNCHANGED, Asked, QuerySide
 from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
-from reindex.promote import wants_promotion
+from reindex.promote import wants_approval, wants_promotion
 from reindex.releases import read_live, run_stage
 from reindex.retire import leaving_rows
 from reindex.retire import retire_releases as retire
 from reindex.rollback import begin_rollback, finish_rollback
 from reindex.rollback import roll_back as go_back
-from reindex.settings import corpus_files, load_corpus
+from reindex.settings import Corpus, corpus_files, load_corpus
 from reindex.snapshot import choose_moment, take_snapshot
 from reindex_airflow import hooks
 from reindex_airflow.assets import ROLLED_BACK, live_index
+from reindex_airflow.operators import VERDICT_KEY
 
 # One policy for every task: what a person must mend fails at once, everything else is tried again.
 DEFAULTS: dict[str, Any] = {
@@ -98,6 +100,31 @@ def plan_release(release: str, corpus: str) -> str:
         _LOG.info("unchanged: the live release %s stands", report["live"])
         return ""
     return release
+
+
+@task.short_circuit(task_id="ask", ignore_downstream_trigger_rules=False)
+def ask_for_approval(release: str, corpus: str) -> bool:
+    """Decide whether a person is to approve this release: not where the run would not promote it anyway."""
+    context = get_current_context()
+    settings = hooks.services().files(corpus, release).corpus()
+    run_type = context["dag_run"].run_type.value
+    is_promoted = wants_promotion(context["params"]["promote"], settings.promote, is_backfill=run_type == "backfill")
+    return is_promoted and wants_approval(settings.approval.runs, is_manual=run_type == "manual")
+
+
+def approval(corpus: Corpus) -> ApprovalOperator:
+    """Return the task that waits for a person, who finds in it what was measured."""
+    return ApprovalOperator(
+        task_id="approve",
+        subject=f"Promote {{{{ ti.xcom_pull(task_ids='verify') }}}} of {corpus.name}?",
+        body="{{ ti.xcom_pull(task_ids='verify', key='" + VERDICT_KEY + "') }}",
+        defaults=ApprovalOperator.REJECT,
+        response_timeout=timedelta(hours=corpus.approval.hours),
+        doc_md=(
+            "Wait for a person, under *Required Actions*; no worker waits meanwhile.\n\n"
+            "**Rejects** by itself when nobody has answered in time: the release then stays green."
+        ),
+    )
 
 
 @task(task_id="promote", pool=PROMOTION_POOL)
