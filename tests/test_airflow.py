@@ -128,7 +128,7 @@ def test_what_is_live_is_measured_every_morning_each_corpus_by_a_task_of_its_own
 
 def test_the_form_of_the_check_begins_with_all_corpora_and_no_second_build(bag: Any) -> None:
     params = bag["dags"]["reindex_verify_live"]["params"]
-    assert params["corpus"]["enum"] == [None, "bad", "bad_name", "good", "manual"]
+    assert params["corpus"]["enum"] == [None, "asked", "bad", "bad_name", "good", "manual"]
     assert params["noise"]["type"] == "boolean"
     assert all(param["title"] for param in params.values())
 
