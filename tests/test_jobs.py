@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reindex.cluster import Writers, _memory_to_prepare, size_writers
+from reindex.cluster import Writers, _memory_to_prepare, pace, size_writers
 from reindex.errors import ImportFailed, JobFailed
 from reindex.jobs import _first_cause, _next_at_once, _own_errors
 from reindex.settings import Limits
@@ -71,3 +71,18 @@ def test_a_job_goes_on_to_what_would_take_longer_to_start_than_to_run(
     stage: str, chunks: int, goes_on_to: str | None
 ) -> None:
     assert _next_at_once(stage, {"chunks": chunks}) == goes_on_to
+
+
+@pytest.mark.parametrize(
+    ("documents", "of", "tokens", "seconds", "told"),
+    [
+        (0, 10, 0, 3.0, {"tokens a second": 0, "seconds left": 0}),
+        (0, 10, 0, 0.0, {"tokens a second": 0, "seconds left": 0}),
+        (4, 10, 1000, 2.0, {"tokens a second": 500, "seconds left": 3}),
+        (10, 10, 1000, 2.0, {"tokens a second": 500, "seconds left": 0}),
+    ],
+)
+def test_progress_tells_how_fast_it_goes_and_how_long_it_takes(
+    documents: int, of: int, tokens: int, seconds: float, told: dict[str, int]
+) -> None:
+    assert pace(documents, of, tokens, seconds) == told

@@ -60,16 +60,25 @@ def run_chain(files: ReleaseFiles, plan: dict[str, Any], work: Work) -> Iterator
             num_gpus=writers.gpus,
         )
     )
-    documents, rows, shown_at = 0, 0, 0.0
+    documents, rows, tokens, shown_at, began = 0, 0, 0, 0.0, time.monotonic()
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         found = batch.cast(OUTCOME_SCHEMA)
         documents += found.num_rows
         rows += pc.sum(found.column("chunks")).as_py()
+        tokens += pc.sum(found.column("embedded_tokens")).as_py()
         # Not for each batch: with many writers the store's answers would be waited for one after the other.
         if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
-            files.show_progress("embed", {"documents": documents, "rows": rows})
+            counts = {"documents": documents, "rows": rows}
+            seconds = time.monotonic() - began
+            files.show_progress("embed", counts | pace(documents, work.pending.num_rows, tokens, seconds))
             shown_at = time.monotonic()
         yield found
+
+
+def pace(documents: int, of: int, tokens: int, seconds: float) -> dict[str, int]:
+    """Return how fast it goes, and how long it takes if the documents that are left take what those before have taken."""
+    left = seconds * (of - documents) / documents if documents else 0.0
+    return {"tokens a second": round(tokens / seconds) if seconds else 0, "seconds left": round(left)}
 
 
 def _run_chain_here(task: EmbedTask, work: Work) -> pa.Table:
