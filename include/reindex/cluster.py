@@ -76,7 +76,7 @@ def run_chain(files: ReleaseFiles, plan: dict[str, Any], work: Work) -> Iterator
 
 
 def pace(documents: int, of: int, tokens: int, seconds: float) -> dict[str, int]:
-    """Return how fast it goes, and how long it takes if the documents that are left take what those before have taken."""
+    """Return how fast it goes, and how long it takes if what is left takes what came before it has taken."""
     left = seconds * (of - documents) / documents if documents else 0.0
     return {"tokens a second": round(tokens / seconds) if seconds else 0, "seconds left": round(left)}
 
