@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context, task
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.observability import stats
 
 from reindex.check import begin_check
 from reindex.embedders import find_model
@@ -20,12 +21,13 @@ from reindex.plan import UNCHANGED, Asked, QuerySide
 from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
 from reindex.promote import wants_approval, wants_promotion
-from reindex.releases import read_live, run_stage
+from reindex.releases import ReleaseFiles, read_live, release_report, run_stage
 from reindex.retire import leaving_rows
 from reindex.retire import retire_releases as retire
 from reindex.rollback import begin_rollback, finish_rollback
 from reindex.rollback import roll_back as go_back
 from reindex.settings import Corpus, corpus_files, load_corpus
+from reindex.signals import release_metrics
 from reindex.snapshot import choose_moment, take_snapshot
 from reindex_airflow import hooks
 from reindex_airflow.assets import ROLLED_BACK, live_index
@@ -173,6 +175,13 @@ def retire_releases(release: str, corpus: str) -> None:
             return retire(store, files, files.corpus().retention)
 
     run_stage(files, "retire", work)
+    tell_metrics(files)
+
+
+def tell_metrics(files: ReleaseFiles) -> None:
+    """Give Airflow the release's metrics: they go wherever its configuration sends its own."""
+    for metric in release_metrics(release_report(files)):
+        stats.gauge(metric.name, metric.value, tags=metric.tags)
 
 
 @task(task_id="choose")
