@@ -156,8 +156,12 @@ def promote_release(release: str, corpus: str) -> str:
     live, _ = read_live(files.store, files.bucket, corpus)
     if live is None or live.release != release:
         raise AirflowSkipException(f"{release} was promoted before, and another release is live now")
-    extra = {"release": release, "collection": report["collection"]}
-    context["outlet_events"][live_index(corpus)].extra = extra
+    facts = release_report(files)
+    context["outlet_events"][live_index(corpus)].extra = {
+        "release": release,
+        "collection": report["collection"],
+        **{name: facts[name] for name in ("as_of", "indexed", "rejected", "rows", "recall", "search_params")},
+    }
     return release
 
 
