@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,8 @@ S3_CONNECTION = "reindex_s3"
 MILVUS_CONNECTION = "reindex_milvus"
 RAY_CONNECTION = "reindex_ray"
 _RAY_TIMEOUT_SECONDS = 30.0
+# A task asks a few times in all, and its process is then over, or forgets who asked.
+_NOTHING_LEFT_OPEN = httpx.Limits(max_keepalive_connections=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +69,13 @@ class RayJobs:
 
     def __init__(self, connection: RayConnection) -> None:
         self._address = connection.url
-        self._options: dict[str, Any] = {
-            "base_url": connection.url,
-            "headers": {"Authorization": f"Bearer {connection.token}"},
-            "timeout": _RAY_TIMEOUT_SECONDS,
-        }
+        # One for all requests: to make one takes as long as several searches, and whoever asks in this process waits.
+        self._client = httpx.Client(
+            base_url=connection.url,
+            headers={"Authorization": f"Bearer {connection.token}"},
+            timeout=_RAY_TIMEOUT_SECONDS,
+            limits=_NOTHING_LEFT_OPEN,
+        )
 
     def submit(self, job: str, entrypoint: str) -> None:
         self._send("POST", "/api/jobs/", json={"submission_id": job, "entrypoint": entrypoint})
@@ -92,8 +95,7 @@ class RayJobs:
 
     def _send(self, method: str, path: str, *, missing_is_fine: bool = False, **options: Any) -> dict[str, Any]:
         try:
-            with closing(httpx.Client(**self._options)) as client:
-                answer = client.request(method, path, **options)
+            answer = self._client.request(method, path, **options)
         except httpx.HTTPError as error:
             raise ServiceUnavailable("Ray", self._address, f"{type(error).__name__}: {error}") from error
         if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
