@@ -234,12 +234,14 @@ from tests.fakes import release_files
 
 run_type, asked = sys.argv[1], json.loads(sys.argv[2])
 run = SimpleNamespace(run_type=SimpleNamespace(value=run_type), run_id="r")
-tasks.get_current_context = lambda: {"params": {"promote": asked}, "dag_run": run}
+answer = {"responded_by_user": {"name": "ann"}}
+ti = SimpleNamespace(xcom_pull=lambda task_ids: answer if task_ids == "approve" else None)
+tasks.get_current_context = lambda: {"params": {"promote": asked}, "dag_run": run, "ti": ti}
 files = release_files("R")
 tasks.hooks.services = lambda: SimpleNamespace(files=lambda corpus, release: files, milvus_store=None)
 
 def older(connect, files, by):
-    raise OlderThanLive("R", "S")
+    raise OlderThanLive("R", by)
 
 tasks.promote = older
 try:
@@ -256,6 +258,7 @@ except (AirflowSkipException, ReindexError) as outcome:
         ("backfill", None, "AirflowSkipException", "was not asked to promote it", False),
         ("backfill", "auto", "AirflowSkipException", "promotion goes forward only", False),
         ("scheduled", None, "OlderThanLive", "promotion goes forward only", True),
+        ("scheduled", None, "OlderThanLive", "scheduled run r, approved by ann", True),
     ],
 )
 def test_a_promotion_that_is_not_wanted_is_skipped_and_one_that_is_refused_fails(

@@ -13,7 +13,7 @@ from reindex.overview import release_row
 from reindex.records import REJECT_SCHEMA
 from reindex.releases import LivePointer, ReleaseFiles, read_summaries, release_names, release_report, write_live
 from reindex.site import REJECTS_ON_PAGE, render_corpora, render_corpus, render_rejects, render_release
-from reindex.standing import RELEASES_ON_PAGE, read_standing_of, releases_page, what_it_wants
+from reindex.standing import RELEASES_ON_PAGE, Rights, Waiting, read_standing_of, releases_page, what_it_wants
 from tests.fakes import MemoryObjectStore, release_files
 
 ROOT = "/reindex"
@@ -95,29 +95,54 @@ def test_the_page_of_all_corpora_has_what_is_live_and_what_is_wrong() -> None:
     go_live(verified(store, 1))
     newest = verified(store, 2)
     newest.record_failure("promote", RecallTooLow(10, 0.5, 0.95, 0.6, 0.1))
-    page = render_corpora([read_standing_of(store, "reindex", "docs")], {"docs": "2026-01-03 02:00 UTC"}, root=ROOT)
+    page = render_corpora([read_standing_of(store, "reindex", "docs")], {"docs": "2026-01-03 02:00 UTC"}, {}, root=ROOT)
     assert f'href="/reindex/corpora/docs/releases/{NIGHT.format(1)}"' in page
     assert "0.9700" in page
     assert "2026-01-03 02:00 UTC" in page
     assert f"{NIGHT.format(2)} failed in promote: recall@10" in page
-    assert "There is no corpus" in render_corpora([], {}, root=ROOT)
+    assert "There is no corpus" in render_corpora([], {}, {}, root=ROOT)
 
 
-@pytest.mark.parametrize("may_act", [True, False])
-def test_only_who_may_act_finds_what_to_act_with(may_act: bool) -> None:
+ASKED = Waiting(run="manual__1", question="Promote r1 of docs?")
+
+
+@pytest.mark.parametrize(
+    ("rights", "shown"),
+    [
+        (Rights(run=False, answer=False, roll_back=False), set()),
+        (Rights(run=True, answer=False, roll_back=False), {"Run now", "acts.js"}),
+        (Rights(run=False, answer=True, roll_back=False), {"Approve", "acts.js"}),
+        (Rights(run=False, answer=False, roll_back=True), {"Roll back", "acts.js"}),
+    ],
+)
+def test_only_who_may_act_finds_what_to_act_with(rights: Rights, shown: set[str]) -> None:
     store = MemoryObjectStore()
     files = verified(store, 1)
     rows = [release_row(files.summary(), set(), None)]
     standing = read_standing_of(store, "reindex", "docs")
-    page = render_corpus(standing, rows, page=1, pages=1, root=ROOT, airflow="", may_act=may_act)
-    assert ("Roll back" in page, "acts.js" in page) == (may_act, may_act)
+    page = render_corpus(standing, rows, [ASKED], rights, page=1, pages=1, root=ROOT, airflow="")
+    assert {text for text in ("Run now", "Approve", "Roll back", "acts.js") if text in page} == shown
+    assert ASKED.question in page
     assert "<polyline" in page
+
+
+def test_the_list_says_who_waits_for_a_person() -> None:
+    standing = read_standing_of(MemoryObjectStore(), "reindex", "docs")
+    assert ASKED.question in render_corpora([standing], {}, {"docs": [ASKED]}, root=ROOT)
+
+
+def test_a_release_s_page_has_all_that_was_measured() -> None:
+    files = verified(MemoryObjectStore(), 1)
+    report = {**release_report(files), "gates": [{"gate": "recall", "passed": True, "why": "enough"}]}
+    page = render_release(report, {}, {"gates": report["gates"], "ledger": {"listed": 12}}, root=ROOT)
+    assert all(f'<h2 id="{part}">' in page for part in ("gates", "recall", "slices", "live-search", "ledger"))
+    assert "/reindex/releases/docs/" in page
 
 
 def test_a_release_s_page_has_its_stages_and_why_it_failed() -> None:
     files = verified(MemoryObjectStore(), 1)
     files.record_failure("promote", RecallTooLow(10, 0.5, 0.95, 0.6, 0.1))
-    page = render_release(release_report(files), {}, root=ROOT)
+    page = render_release(release_report(files), {}, files.read_json("recall.json") or {}, root=ROOT)
     assert "Failed in promote:" in page
     assert page.count("<rect") == 3
 

@@ -42,23 +42,27 @@ class _Gate:
 
 def render_report(measured: dict[str, Any]) -> str:
     """Return the page of one release from the content of its recall.json, however early its verification ended."""
-    gates = _gates(measured)
-    page = templates().get_template(_TEMPLATE)
-    html = page.render(
-        measured=measured,
-        headline=_headline(gates),
-        failed=[gate for gate in gates if gate.verdict == "failed"],
-        unverified=[gate for gate in gates if gate.verdict not in {"failed", "passed"}],
-        gates=gates,
-        why_missing=_why_missing(gates),
-        charts=charts,
-        **_curve(measured),
-        bars=charts.bar_chart(measured["histogram"]) if measured.get("histogram") else None,
-        interval=_interval(measured),
-        live_chart=_live_chart(measured),
-    )
+    html = templates().get_template(_TEMPLATE).render(measured_facts(measured))
     # A name may hold half of a character, which no encoding of the page could carry.
     return html.encode("utf-8", "replace").decode()
+
+
+def measured_facts(measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what `measured.html.jinja` shows of the content of a recall.json."""
+    gates = _gates(measured)
+    return {
+        "measured": measured,
+        "headline": _headline(gates),
+        "failed": [gate for gate in gates if gate.verdict == "failed"],
+        "unverified": [gate for gate in gates if gate.verdict not in {"failed", "passed"}],
+        "gates": gates,
+        "why_missing": _why_missing(gates),
+        "charts": charts,
+        **_curve(measured),
+        "bars": charts.bar_chart(measured["histogram"]) if measured.get("histogram") else None,
+        "interval": _interval(measured),
+        "live_chart": _live_chart(measured),
+    }
 
 
 def gates_table(measured: dict[str, Any], address: str) -> str:

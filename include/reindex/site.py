@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from reindex import charts
 from reindex.naming import dag_id
-from reindex.report import templates
-from reindex.standing import Standing
+from reindex.report import measured_facts, templates
+from reindex.standing import Rights, Standing, Waiting
 
 REJECTS_ON_PAGE = 100
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -20,13 +20,23 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _BARS_FROM = 90.0
 
 
-def render_corpora(standings: Sequence[Standing], next_runs: Mapping[str, str], *, root: str) -> str:
+def render_corpora(
+    standings: Sequence[Standing], next_runs: Mapping[str, str], waiting: Mapping[str, Sequence[Waiting]], *, root: str
+) -> str:
     """Return the page of all corpora; `root` is where the pages lie."""
-    return _page("corpora.html.jinja", root=root, standings=standings, next_runs=next_runs)
+    return _page("corpora.html.jinja", root=root, standings=standings, next_runs=next_runs, waiting=waiting)
 
 
 def render_corpus(
-    standing: Standing, rows: Sequence[dict[str, Any]], *, page: int, pages: int, root: str, airflow: str, may_act: bool
+    standing: Standing,
+    rows: Sequence[dict[str, Any]],
+    waiting: Sequence[Waiting],
+    rights: Rights,
+    *,
+    page: int,
+    pages: int,
+    root: str,
+    airflow: str,
 ) -> str:
     """Return the page of a corpus and of one page of its releases, as `release_row` makes them."""
     oldest_first = rows[::-1]
@@ -40,16 +50,28 @@ def render_corpus(
         rows=rows,
         page=page,
         pages=pages,
-        may_act=may_act,
+        waiting=waiting,
+        rights=rights,
+        acts=rights.run or rights.roll_back or rights.answer,
         dag=dag_id(standing.corpus),
         recall_chart=charts.series_chart(bounds, top=1.0),
         duration_chart=charts.series_chart(minutes),
     )
 
 
-def render_release(report: dict[str, Any], progress: Mapping[str, int], *, root: str) -> str:
-    """Return the page of one release from what `release_report` says of it, and how far its stage is."""
-    return _page("release.html.jinja", root=root, report=report, progress=progress, timeline=_timeline(report))
+def render_release(report: dict[str, Any], progress: Mapping[str, int], measured: dict[str, Any], *, root: str) -> str:
+    """Return the page of one release from what `release_report` says of it, how far its stage is, and its recall.json.
+
+    Before it is verified, `measured` is what `live_search_facts` says.
+    """
+    return _page(
+        "release.html.jinja",
+        root=root,
+        report=report,
+        progress=progress,
+        timeline=_timeline(report),
+        **measured_facts(measured),
+    )
 
 
 def render_rejects(rejects: pa.Table, *, corpus: str, release: str, find: str, page: int, root: str) -> str:
@@ -101,7 +123,7 @@ def _timeline(report: dict[str, Any]) -> list[charts.Bar]:
 def _page(template: str, **facts: Any) -> str:
     environment = templates()
     environment.filters |= {"moment": _moment, "age": _age}
-    html = environment.get_template(template).render(charts=charts, now=datetime.now(UTC), **facts)
+    html = environment.get_template(template).render({"charts": charts, "now": datetime.now(UTC), **facts})
     return html.encode("utf-8", "replace").decode()
 
 

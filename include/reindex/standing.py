@@ -26,6 +26,23 @@ class Standing:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A run that waits for a person, and what it asks."""
+
+    run: str
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """What whoever looks at a corpus may do with it."""
+
+    run: bool
+    answer: bool
+    roll_back: bool
+
+
 def read_standing_of(store: ObjectStore, bucket: str, corpus: str) -> Standing:
     """Return where a corpus stands by its files in the bucket; `problem` says why they could not be read."""
     try:

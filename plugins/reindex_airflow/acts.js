@@ -3,36 +3,49 @@
 const airflow = document.currentScript.src.replace(/\/reindex\/acts\.js.*$/, "");
 const say = (text) => { document.querySelector("output").textContent = text; };
 
-async function trigger(dag, conf) {
-  const answer = await fetch(`${airflow}/api/v2/dags/${dag}/dagRuns`, {
-    method: "POST",
+async function ask(method, path, body) {
+  const answer = await fetch(`${airflow}/api/v2/${path}`, {
+    method,
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ logical_date: null, conf }),
+    body: JSON.stringify(body),
   });
   const content = await answer.json();
   if (!answer.ok) {
     const detail = typeof content.detail === "string" ? content.detail : JSON.stringify(content.detail);
     throw new Error(`Airflow refused it (${answer.status}): ${detail}`);
   }
-  return content.dag_run_id;
+  return content;
 }
 
-for (const form of document.querySelectorAll("form[data-act='roll-back']")) {
+async function rollBack(form) {
+  const { corpus } = form.dataset;
+  if (form.elements.confirm.value !== corpus) {
+    return `Nothing was done: type ${corpus} to confirm.`;
+  }
+  const conf = { corpus, release: form.elements.release.value || null };
+  const run = await ask("POST", "dags/reindex_roll_back/dagRuns", { logical_date: null, conf });
+  return `Going back: run ${run.dag_run_id}. This page shows it when it is loaded again.`;
+}
+
+async function answerQuestion(form, button) {
+  const { dag, run } = form.dataset;
+  const task = `dags/${dag}/dagRuns/${encodeURIComponent(run)}/taskInstances/approve/-1`;
+  const given = await ask("PATCH", `${task}/hitlDetails`, { chosen_options: [button.value], params_input: {} });
+  return `${given.chosen_options[0]}: recorded as the answer of ${given.responded_by.name}.`;
+}
+
+const acts = { "roll-back": rollBack, answer: answerQuestion };
+for (const form of document.querySelectorAll("form[data-act]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const { corpus } = form.dataset;
-    if (form.elements.confirm.value !== corpus) {
-      say(`Nothing was done: type ${corpus} to confirm.`);
-      return;
-    }
-    form.querySelector("button").disabled = true;
+    const buttons = form.querySelectorAll("button");
+    buttons.forEach((button) => { button.disabled = true; });
     try {
-      const run = await trigger("reindex_roll_back", { corpus, release: form.elements.release.value || null });
-      say(`Going back: run ${run}. This page shows it when it is loaded again.`);
+      say(await acts[form.dataset.act](form, event.submitter));
     } catch (error) {
       say(error.message);
     } finally {
-      form.querySelector("button").disabled = false;
+      buttons.forEach((button) => { button.disabled = false; });
     }
   });
 }

@@ -10,21 +10,28 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from airflow.models.dag import DagModel
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
+from airflow.utils.state import TaskInstanceState
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from sqlalchemy import select
 
 from reindex.errors import ReindexError
+from reindex.live_search import live_search_facts
 from reindex.naming import ROLLBACK_DAG, alias_name, dag_id, is_corpus_name, is_release_name
 from reindex.overview import release_row
 from reindex.records import REJECT_SCHEMA
-from reindex.releases import REJECTS_FILE, REPORT_FILE, STAGES, release_report
+from reindex.releases import RECALL_FILE, REJECTS_FILE, REPORT_FILE, STAGES, release_report
 from reindex.settings import corpus_files
 from reindex.site import render_corpora, render_corpus, render_rejects, render_release
-from reindex.standing import read_standing_of, releases_page
+from reindex.standing import Rights, Waiting, read_standing_of, releases_page
 from reindex_airflow import hooks
+from reindex_airflow.tasks import APPROVE_TASK
 
+# Where a run is that waits for a person.
+_PARKED = (TaskInstanceState.AWAITING_INPUT, TaskInstanceState.DEFERRED)
 _SCRIPT = Path(__file__).with_name("acts.js")
 
 # Names of documents and queries are on the pages, and could hold anything: nothing of them is ever run or fetched.
@@ -69,7 +76,8 @@ def show_corpora(request: Request, user: GetUserDep) -> Response:
     store = services.objects()
     names = [name for name in sorted(corpus_files(hooks.corpora())) if _may(user, "GET", dag_id(name))]
     standings = [read_standing_of(store, services.state_bucket, name) for name in names]
-    return HTMLResponse(render_corpora(standings, _next_runs(names), root=_root(request)), headers=_HEADERS)
+    page = render_corpora(standings, _next_runs(names), _waiting(names), root=_root(request))
+    return HTMLResponse(page, headers=_HEADERS)
 
 
 @app.get("/corpora/{corpus}")
@@ -86,11 +94,16 @@ def show_corpus(
     html = render_corpus(
         read_standing_of(store, bucket, corpus),
         [release_row(report, collections, live) for report in reports],
+        _waiting([corpus])[corpus],
+        Rights(
+            run=_may(user, "POST", dag_id(corpus), DagAccessEntity.RUN),
+            answer=_may(user, "PUT", dag_id(corpus), DagAccessEntity.HITL_DETAIL),
+            roll_back=_may(user, "POST", ROLLBACK_DAG, DagAccessEntity.RUN),
+        ),
         page=page,
         pages=pages,
         root=_root(request),
         airflow=_airflow(request),
-        may_act=_may(user, "POST", ROLLBACK_DAG),
     )
     return HTMLResponse(html, headers=_ACTING)
 
@@ -103,7 +116,8 @@ def show_release(corpus: Annotated[str, Depends(readable_corpus)], release: str,
         return _line(404, f"no release {release!r} of {corpus!r}")
     report = release_report(files)
     stage = next((stage for stage in STAGES if stage not in report["seconds"]), "")
-    return HTMLResponse(render_release(report, files.progress(stage), root=_root(request)), headers=_HEADERS)
+    measured = files.read_json(RECALL_FILE) or live_search_facts(files)
+    return HTMLResponse(render_release(report, files.progress(stage), measured, root=_root(request)), headers=_HEADERS)
 
 
 @app.get("/corpora/{corpus}/releases/{release}/rejects")
@@ -128,12 +142,28 @@ def send_script() -> Response:
     return FileResponse(_SCRIPT, media_type="text/javascript", headers=_HEADERS)
 
 
-def _may(user: GetUserDep, method: str, dag: str) -> bool:
-    """Return whether the user may read a DAG, or make runs of it."""
-    entity = None if method == "GET" else DagAccessEntity.RUN
+def _may(user: GetUserDep, method: str, dag: str, entity: DagAccessEntity | None = None) -> bool:
+    """Return whether the user may do this with a DAG, or with something of it."""
     return get_auth_manager().is_authorized_dag(
         method=method, access_entity=entity, details=DagDetails(id=dag), user=user
     )
+
+
+def _waiting(corpora: list[str]) -> dict[str, list[Waiting]]:
+    """Return the runs of each corpus that wait for a person."""
+    names = {dag_id(name): name for name in corpora}
+    asked = (
+        select(TaskInstance.dag_id, TaskInstance.run_id, HITLDetail.subject)
+        .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+        .where(TaskInstance.dag_id.in_(names), TaskInstance.task_id == APPROVE_TASK)
+        .where(HITLDetail.responded_at.is_(None), TaskInstance.state.in_(_PARKED))
+        .order_by(TaskInstance.run_id)
+    )
+    waiting: dict[str, list[Waiting]] = {name: [] for name in corpora}
+    with create_session() as session:
+        for dag, run, question in session.execute(asked):
+            waiting[names[dag]].append(Waiting(run=run, question=question))
+    return waiting
 
 
 def _next_runs(corpora: list[str]) -> dict[str, str]:

@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "retry_policy": ExceptionRetryPolicy(rules=[RetryRule("reindex.errors.TerminalError", RetryAction.FAIL)]),
 }
 PROMOTION_POOL = "promotion"
+APPROVE_TASK = "approve"
 _LOG = logging.getLogger(__name__)
 
 
@@ -117,7 +118,7 @@ def ask_for_approval(release: str, corpus: str) -> bool:
 def approval(corpus: Corpus) -> ApprovalOperator:
     """Return the task that waits for a person, who finds in it what was measured."""
     return ApprovalOperator(
-        task_id="approve",
+        task_id=APPROVE_TASK,
         subject=f"Promote {{{{ ti.xcom_pull(task_ids='verify') }}}} of {corpus.name}?",
         body="{{ ti.xcom_pull(task_ids='verify', key='" + VERDICT_KEY + "') }}",
         defaults=ApprovalOperator.REJECT,
@@ -144,7 +145,7 @@ def promote_release(release: str, corpus: str) -> str:
     is_backfill = run.run_type.value == "backfill"
     if not wants_promotion(context["params"]["promote"], files.corpus().promote, is_backfill=is_backfill):
         raise AirflowSkipException(f"{release} is verified and stays green: this run was not asked to promote it")
-    by = f"{run.run_type.value} run {run.run_id}"
+    by = f"{run.run_type.value} run {run.run_id}{_approved_by(context['ti'])}"
     try:
         report = run_stage(files, "promote", lambda: promote(services.milvus_store, files, by=by))
     except OlderThanLive as error:
@@ -242,6 +243,12 @@ def choose_checks() -> list[dict[str, str]]:
     if not begun:
         raise AirflowSkipException("nothing is live yet")
     return begun
+
+
+def _approved_by(ti: Any) -> str:
+    """Return who approved the release, where somebody was asked."""
+    answer = ti.xcom_pull(task_ids=APPROVE_TASK)
+    return f", approved by {answer['responded_by_user']['name']}" if answer else ""
 
 
 def _who(run: Any) -> str:
