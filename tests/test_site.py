@@ -103,6 +103,12 @@ def test_the_page_of_all_corpora_has_what_is_live_and_what_is_wrong() -> None:
     assert "There is no corpus" in render_corpora([], {}, {}, root=ROOT)
 
 
+FORM: list[dict[str, Any]] = [
+    {"name": "promote", "schema": {"enum": [None, "never"], "values_display": {"None": "as the file says"}}, "value": None, "description": "d"},
+    {"name": "rebuild", "schema": {"type": "boolean"}, "value": False, "description": "d"},
+    {"name": "max_deleted", "schema": {"type": ["null", "integer"]}, "value": None, "description": "d"},
+    {"name": "as_of", "schema": {"type": ["null", "string"], "pattern": "^T$"}, "value": None, "description": "d"},
+]
 ASKED = Waiting(run="manual__1", question="Promote r1 of docs?")
 
 
@@ -120,10 +126,20 @@ def test_only_who_may_act_finds_what_to_act_with(rights: Rights, shown: set[str]
     files = verified(store, 1)
     rows = [release_row(files.summary(), set(), None)]
     standing = read_standing_of(store, "reindex", "docs")
-    page = render_corpus(standing, rows, [ASKED], rights, page=1, pages=1, root=ROOT, airflow="")
+    page = render_corpus(standing, rows, [ASKED], rights, FORM, page=1, pages=1, root=ROOT)
     assert {text for text in ("Run now", "Approve", "Roll back", "acts.js") if text in page} == shown
     assert ASKED.question in page
     assert "<polyline" in page
+
+
+def test_a_run_is_asked_for_with_the_parameters_of_its_dag() -> None:
+    standing = read_standing_of(MemoryObjectStore(), "reindex", "docs")
+    rights = Rights(run=True, answer=False, roll_back=False)
+    page = render_corpus(standing, [], [], rights, FORM, page=1, pages=1, root=ROOT)
+    assert '<option value="" selected>as the file says</option><option value="never">never</option>' in page
+    assert '<input type="checkbox" name="rebuild">' in page
+    assert '<input type="number" name="max_deleted"' in page
+    assert '<input name="as_of" value="" pattern="^T$"' in page
 
 
 def test_the_list_says_who_waits_for_a_person() -> None:

@@ -32,26 +32,29 @@ def render_corpus(
     rows: Sequence[dict[str, Any]],
     waiting: Sequence[Waiting],
     rights: Rights,
+    form: Sequence[Mapping[str, Any]],
     *,
     page: int,
     pages: int,
     root: str,
-    airflow: str,
 ) -> str:
-    """Return the page of a corpus and of one page of its releases, as `release_row` makes them."""
+    """Return the page of a corpus and of one page of its releases, as `release_row` makes them.
+
+    `form` has what a run may be asked for: each parameter's `name`, JSON `schema`, `value` and `description`.
+    """
     oldest_first = rows[::-1]
     bounds = [row["recall_bound"] for row in oldest_first]
     minutes = [row["seconds"] / _MINUTE if row["seconds"] else None for row in oldest_first]
     return _page(
         "corpus.html.jinja",
         root=root,
-        airflow=airflow,
         standing=standing,
         rows=rows,
         page=page,
         pages=pages,
         waiting=waiting,
         rights=rights,
+        form=form if rights.run else [],
         acts=rights.run or rights.roll_back or rights.answer,
         dag=dag_id(standing.corpus),
         recall_chart=charts.series_chart(bounds, top=1.0),

@@ -17,6 +17,18 @@ async function ask(method, path, body) {
   return content;
 }
 
+// An empty field asks for nothing: the run then takes the default.
+function asked(fields) {
+  const kinds = { checkbox: (field) => field.checked, number: (field) => Number(field.value) };
+  const given = [...fields].filter((field) => field.name && (field.type === "checkbox" || field.value !== ""));
+  return Object.fromEntries(given.map((field) => [field.name, (kinds[field.type] || (() => field.value))(field)]));
+}
+
+async function start(form) {
+  const run = await ask("POST", `dags/${form.dataset.dag}/dagRuns`, { logical_date: null, conf: asked(form.elements) });
+  return `Run ${run.dag_run_id} is ${run.state}. This page shows its release when it is loaded again.`;
+}
+
 async function rollBack(form) {
   const { corpus } = form.dataset;
   if (form.elements.confirm.value !== corpus) {
@@ -34,7 +46,7 @@ async function answerQuestion(form, button) {
   return `${given.chosen_options[0]}: recorded as the answer of ${given.responded_by.name}.`;
 }
 
-const acts = { "roll-back": rollBack, answer: answerQuestion };
+const acts = { run: start, "roll-back": rollBack, answer: answerQuestion };
 for (const form of document.querySelectorAll("form[data-act]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from airflow.models.dag import DagModel
 from airflow.models.hitl import HITLDetail
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
@@ -100,10 +101,10 @@ def show_corpus(
             answer=_may(user, "PUT", dag_id(corpus), DagAccessEntity.HITL_DETAIL),
             roll_back=_may(user, "POST", ROLLBACK_DAG, DagAccessEntity.RUN),
         ),
+        _form(corpus),
         page=page,
         pages=pages,
         root=_root(request),
-        airflow=_airflow(request),
     )
     return HTMLResponse(html, headers=_ACTING)
 
@@ -149,6 +150,17 @@ def _may(user: GetUserDep, method: str, dag: str, entity: DagAccessEntity | None
     )
 
 
+def _form(corpus: str) -> list[dict[str, Any]]:
+    """Return the parameters of a corpus's run, as its DAG declares them; none before Airflow has read the DAG."""
+    found = SerializedDagModel.get(dag_id(corpus))
+    params = found.dag.params if found else {}
+    return [
+        {"name": name, "schema": param.schema, "value": param.value, "description": param.description}
+        for name in params
+        for param in [params.get_param(name)]
+    ]
+
+
 def _waiting(corpora: list[str]) -> dict[str, list[Waiting]]:
     """Return the runs of each corpus that wait for a person."""
     names = {dag_id(name): name for name in corpora}
@@ -186,10 +198,6 @@ def _collections(services: hooks.Services, corpus: str) -> tuple[set[str], str |
 
 def _root(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
-
-
-def _airflow(request: Request) -> str:
-    return _root(request).removesuffix("/reindex")
 
 
 @app.exception_handler(ReindexError)
