@@ -28,12 +28,13 @@ from reindex_airflow import hooks
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger, call_off
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
     from airflow.triggers.base import BaseTrigger
 
 RAY_POOL = "ray"
 PAGES_PREFIX = "/reindex"
 _JOB_KEY = "ray_job"
+_PAGE_KEY = "release_page"
 # What a person is to read who is asked to approve.
 VERDICT_KEY = "verdict"
 _UNFINISHED_JOB = {"PENDING", "RUNNING"}
@@ -56,8 +57,40 @@ class ReportLink(BaseOperatorLink):
     name = "Report"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        address = conf.get("api", "base_url", fallback="").rstrip("/")
-        return f"{address}{PAGES_PREFIX}/releases/{operator.corpus}/{operator.release}/report"
+        return _page(f"releases/{operator.corpus}/{operator.release}/report")
+
+
+class ReleaseLink(BaseOperatorLink):
+    """From any task of a run to the page of its release, which the run's first task has named."""
+
+    name = "Release"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        named_by = operator.dag.roots[0].task_id
+        page = XCom.get_one(key=_PAGE_KEY, dag_id=ti_key.dag_id, run_id=ti_key.run_id, task_id=named_by)
+        return str(page or "")
+
+
+class CheckedReleaseLink(BaseOperatorLink):
+    """From a check to the page of the release that it measures."""
+
+    name = "Release"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
+        return _release_page(operator.corpus, operator.live)
+
+
+def link_to_release(dag: DAG) -> DAG:
+    """Lead from every task of a DAG to its run's release: operators take no links when they are made."""
+    for task in dag.tasks:
+        task.operator_extra_links = (*task.operator_extra_links, ReleaseLink())
+    return dag
+
+
+def name_release(context: Context, corpus: str, release: str) -> str:
+    """Tell the links of the run's tasks which release it is about, and return it."""
+    context["ti"].xcom_push(key=_PAGE_KEY, value=_release_page(corpus, release))
+    return release
 
 
 class _StageOperator(BaseOperator):
@@ -175,10 +208,11 @@ class VerifyOperator(RayJobOperator):
 class CheckOperator(RayJobOperator):
     """Measures what is live once more; `release` is the check's name, and its report is found under that."""
 
-    operator_extra_links = (RayJobLink(), ReportLink())
+    operator_extra_links = (RayJobLink(), ReportLink(), CheckedReleaseLink())
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, live: str, **options: Any) -> None:
         super().__init__(stage="check", **options)
+        self.live = live
 
 
 class BulkLoadOperator(_StageOperator):
@@ -298,6 +332,14 @@ STAGE_DOCS = {
         "run the corpus again."
     ),
 }
+
+
+def _page(path: str) -> str:
+    return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}{PAGES_PREFIX}/{path}"
+
+
+def _release_page(corpus: str, release: str) -> str:
+    return _page(f"corpora/{corpus}/releases/{release}")
 
 
 async def _first_event(trigger: BaseTrigger, seconds: float) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ from reindex.signals import release_metrics
 from reindex.snapshot import choose_moment, take_snapshot
 from reindex_airflow import hooks
 from reindex_airflow.assets import ROLLED_BACK, live_index
-from reindex_airflow.operators import VERDICT_KEY
+from reindex_airflow.operators import VERDICT_KEY, name_release
 
 # One policy for every task: what a person must mend fails at once, everything else is tried again.
 DEFAULTS: dict[str, Any] = {
@@ -69,7 +69,7 @@ def snapshot_corpus(corpus: str) -> str:
         return take_snapshot(files, settings, as_of=moment.as_of, is_past=moment.is_past)
 
     run_stage(files, "snapshot", work)
-    return release
+    return name_release(context, corpus, release)
 
 
 @task.short_circuit(task_id="plan", ignore_downstream_trigger_rules=False)
@@ -200,7 +200,8 @@ def choose_release() -> str:
     rollback = release_name(run.logical_date or run.run_after, run.run_id)
     files = services.files(params["corpus"], rollback)
     with services.milvus_store() as store:
-        return begin_rollback(store, files, rollback, asked=params["release"], by=_who(run))
+        chosen = begin_rollback(store, files, rollback, asked=params["release"], by=_who(run))
+    return name_release(context, params["corpus"], chosen)
 
 
 @task(task_id="roll_back", pool=PROMOTION_POOL, outlets=[ROLLED_BACK])
@@ -233,9 +234,9 @@ def choose_checks() -> list[dict[str, str]]:
     corpora = [asked] if asked else filter(is_corpus_name, corpus_files(hooks.corpora()))
     with services.milvus_store() as store:
         begun = [
-            {"corpus": corpus, "release": check}
+            {"corpus": corpus, "release": check, "live": live}
             for corpus in corpora
-            if begin_check(store, services.files(corpus, check), with_noise=with_noise)
+            if (live := begin_check(store, services.files(corpus, check), with_noise=with_noise))
         ]
     if asked and not begun:
         raise NotLive(alias_name(asked))
