@@ -15,6 +15,7 @@ from reindex.settings import Corpus, corpus_files, load_corpus
 from reindex.snapshot import MOMENT_PATTERN
 from reindex_airflow import hooks, tasks
 from reindex_airflow.assets import live_index
+from reindex_airflow.deadline import deadlines
 from reindex_airflow.operators import (
     BuildIndexOperator,
     BulkLoadOperator,
@@ -82,6 +83,7 @@ def reindex_dag(corpus: Corpus) -> DAG:
         max_active_runs=1,
         default_args=tasks.DEFAULTS,
         params=run_form(corpus),
+        deadline=deadlines(corpus),
         tags=["reindex", corpus.name],
     )
     def stages() -> None:

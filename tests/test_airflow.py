@@ -38,6 +38,7 @@ print("\\n" + json.dumps({
         "defaults": {key: dag.params.get_param(key).dump()["value"] for key in dag.params},
         "doc": dag.doc_md,
         "tags": sorted(dag.tags),
+        "deadlines": [(alert.interval, alert.callback.path) for alert in dag.deadline or ()],
         "tasks": {task.task_id: {
             "upstream": sorted(task.upstream_task_ids),
             "doc": task.doc_md,
@@ -81,7 +82,7 @@ _ASKED = "approval: {runs: manual, hours: 2}"
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Any:
     corpora = tmp_path_factory.mktemp("corpora")
     for name, rest in {
-        "good": 'schedule: "30 1 * * *"\npromote: never',
+        "good": 'schedule: "30 1 * * *"\npromote: never\ndeadline_hours: 6',
         "manual": "",
         "bad": "typo: 1",
         "asked": _ASKED,
@@ -216,16 +217,19 @@ files, pushed = release_files(), {}
 tasks.hooks.services = lambda: SimpleNamespace(files=lambda corpus, release: files.of(release))
 tasks.take_snapshot = lambda files, settings, as_of, is_past: {"as_of": as_of.isoformat(), "is_past": is_past}
 
-def moment(run_type, logical_date, asked):
+def moment(run_type, logical_date, asked, conf=None):
     run = SimpleNamespace(
         run_type=SimpleNamespace(value=run_type),
         logical_date=logical_date and datetime.fromisoformat(logical_date),
         run_after=datetime(2026, 3, 1, 6, tzinfo=UTC),
         run_id=f"{run_type} {logical_date} {asked}",
+        conf=conf,
     )
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     # Of a run without a logical date Airflow's context has neither that nor any date made of it.
-    tasks.get_current_context = lambda: {"params": {"as_of": asked}, "dag_run": run, "ti": ti}
+    params = {"as_of": asked}
+    dag = SimpleNamespace(params={"promote": None, "as_of": None})
+    tasks.get_current_context = lambda: {"params": params, "dag_run": run, "dag": dag, "ti": ti}
     try:
         release = tasks.snapshot_corpus.function("docs")
     except ReindexError as error:
@@ -233,7 +237,8 @@ def moment(run_type, logical_date, asked):
     report = files.of(release).report("snapshot")
     return [report["as_of"], report["is_past"], pushed["release_page"].endswith(release)]
 
-print("\\n" + json.dumps([moment(*case) for case in json.loads(sys.argv[1])]))
+misspelt = moment("manual", None, None, {"airflow/task_span_detail_level": 2, "promot": "never"})
+print("\\n" + json.dumps([misspelt, *(moment(*case) for case in json.loads(sys.argv[1]))]))
 """
 _NIGHT, _MORNING = "2026-03-01T02:00:00+00:00", "2026-03-01T06:00:00+00:00"
 _MOMENTS: list[tuple[str, str | None, str | None, Any]] = [
@@ -249,7 +254,8 @@ _MOMENTS: list[tuple[str, str | None, str | None, Any]] = [
 
 def test_a_run_of_any_kind_knows_its_moment_and_says_why_it_has_none(tmp_path: Path) -> None:
     (tmp_path / "docs.yaml").write_text("name: docs\nsource: {bucket: b}\n")
-    found = look(MOMENT, json.dumps([case[:3] for case in _MOMENTS]), corpora=tmp_path, home=tmp_path)
+    misspelt, *found = look(MOMENT, json.dumps([case[:3] for case in _MOMENTS]), corpora=tmp_path, home=tmp_path)
+    assert misspelt == "SettingsError: the run's parameters: promot: unknown; allowed here: promote, as_of"
     for answer, (*_, expected) in zip(found, _MOMENTS, strict=True):
         assert answer == expected if isinstance(expected, list) else answer.startswith(expected)
 
@@ -286,8 +292,9 @@ from reindex_airflow import tasks
 from tests.fakes import exact_store, release_files
 
 asked, live = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-run = SimpleNamespace(logical_date=None, run_after=datetime(2026, 3, 1, 6, tzinfo=UTC), run_id="r")
-tasks.get_current_context = lambda: {"params": {"corpus": asked, "noise": False}, "dag_run": run}
+run = SimpleNamespace(logical_date=None, run_after=datetime(2026, 3, 1, 6, tzinfo=UTC), run_id="r", conf=None)
+params = {"corpus": asked, "noise": False}
+tasks.get_current_context = lambda: {"params": params, "dag_run": run, "dag": SimpleNamespace(params=params)}
 files = release_files()
 store = exact_store(files)
 for corpus in live:
@@ -330,6 +337,12 @@ def test_the_schedule_is_the_corpus_s_and_nothing_is_caught_up(bag: Any) -> None
     good, manual = bag["dags"]["reindex_good"], bag["dags"]["reindex_manual"]
     assert (good["schedule"], good["catchup"], good["max_active_runs"]) == ("30 1 * * *", False, 1)
     assert manual["schedule"] is None
+
+
+def test_a_corpus_with_a_deadline_has_what_tells_that_a_run_is_late(bag: Any) -> None:
+    # In seconds: see deadline.py.
+    assert bag["dags"]["reindex_good"]["deadlines"] == [[6 * 3600, "reindex_airflow.deadline.tell_late"]]
+    assert bag["dags"]["reindex_manual"]["deadlines"] == []
 
 
 def test_every_task_is_documented(bag: Any) -> None:

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, conf
 from airflow.sdk.execution_time.xcom import XCom
+from airflow.sdk.observability import stats
 
 from reindex.bulk_load import begin_load, finish_load
-from reindex.errors import JobFailed, from_record
+from reindex.errors import JobFailed, ReindexError, from_record
 from reindex.importers import IMPORTERS
 from reindex.index import warm_up
 from reindex.live_search import measure_at_rest
 from reindex.naming import job_name
-from reindex.releases import ReleaseFiles, recorded_failure
+from reindex.releases import ReleaseFiles, recorded_failure, release_report
 from reindex.report import gates_table
 from reindex.retire import make_room
 from reindex.rollback import begin_reload
+from reindex.signals import release_metrics
 from reindex.tuning import production_params
 from reindex_airflow import hooks
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger, call_off
@@ -198,8 +200,14 @@ class VerifyOperator(RayJobOperator):
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:
         """Return the release, and leave what was measured for whoever is asked to approve it."""
-        release = super().finish(context, event)
-        report = self._files(hooks.services()).needed_report("verify")
+        files = self._files(hooks.services())
+        try:
+            release = super().finish(context, event)
+        except ReindexError:
+            # No later task of a release that has failed would.
+            tell_metrics(files)
+            raise
+        report = files.needed_report("verify")
         address = ReportLink().get_link(self, ti_key=None)
         context["ti"].xcom_push(key=VERDICT_KEY, value=gates_table(report, address))
         return release
@@ -298,6 +306,12 @@ class ReloadOperator(_StageOperator):
     def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
         _raise_failure(event)
         return str(self.release)
+
+
+def tell_metrics(files: ReleaseFiles) -> None:
+    """Give Airflow the release's metrics: they go wherever its configuration sends its own."""
+    for metric in release_metrics(release_report(files)):
+        stats.gauge(metric.name, metric.value, tags=metric.tags)
 
 
 STAGE_DOCS = {
