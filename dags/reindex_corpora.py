@@ -12,19 +12,25 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, dag
 from reindex.errors import TerminalError
 from reindex.naming import dag_id
 from reindex.settings import Corpus, corpus_files, load_corpus
+from reindex.snapshot import MOMENT_PATTERN
 from reindex_airflow import hooks, tasks
 from reindex_airflow.assets import live_index
+from reindex_airflow.deadline import deadlines
 from reindex_airflow.operators import (
     BuildIndexOperator,
     BulkLoadOperator,
     EmbedOperator,
     RayJobOperator,
     VerifyOperator,
+    link_to_release,
 )
+
+# Airflow shows what has no section, and folds a section away until somebody opens it.
+_SELDOM = "Seldom needed"
 
 
 def run_form(corpus: Corpus) -> dict[str, Param]:
-    """Return what a person can ask of one run."""
+    """Return what a person can ask of one run; every default fits a run that nobody asked anything of."""
     return {
         "promote": Param(
             None,
@@ -42,21 +48,27 @@ def run_form(corpus: Corpus) -> dict[str, Param]:
             None,
             type=["null", "string"],
             format="date-time",
+            # Airflow takes any text for a date-time unless a package is installed that it does not bring.
+            pattern=MOMENT_PATTERN,
             title="As of",
-            description="index the bucket as it was at this moment; empty: at the run's own",
+            description="index the bucket as it was at this moment, as in 2026-03-01T02:00:00Z; "
+            "empty, as in every backfill: at the run's own",
         ),
         "rebuild": Param(
             default=False,
             type="boolean",
             title="Rebuild",
             description="embed every document anew, and build a release even if nothing has changed",
+            section=_SELDOM,
         ),
         "max_deleted": Param(
             None,
             type=["null", "integer"],
             minimum=0,
             title="Deletions allowed",
-            description="let at most so many documents leave the index, whatever gate.max_deleted_share says",
+            description="let at most so many documents leave the index, whatever gate.max_deleted_share says "
+            f"({corpus.gate.max_deleted_share:.0%})",
+            section=_SELDOM,
         ),
     }
 
@@ -71,6 +83,7 @@ def reindex_dag(corpus: Corpus) -> DAG:
         max_active_runs=1,
         default_args=tasks.DEFAULTS,
         params=run_form(corpus),
+        deadline=deadlines(corpus),
         tags=["reindex", corpus.name],
     )
     def stages() -> None:
@@ -91,7 +104,7 @@ def reindex_dag(corpus: Corpus) -> DAG:
             asked >> tasks.approval(corpus) >> promoted
         promoted >> tasks.retire_releases(release, corpus.name)
 
-    return stages()
+    return link_to_release(stages())
 
 
 def broken_dag(name: str) -> DAG:

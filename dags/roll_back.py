@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from airflow.sdk import Param, dag
 
-from reindex.naming import ROLLBACK_DAG
+from reindex.naming import RELEASE_PATTERN, ROLLBACK_DAG
 from reindex.settings import corpus_files
 from reindex_airflow import hooks, tasks
-from reindex_airflow.operators import ReloadOperator
+from reindex_airflow.operators import ReloadOperator, link_to_release
 
 corpora = list(corpus_files(hooks.corpora()))
 
@@ -29,8 +29,10 @@ corpora = list(corpus_files(hooks.corpora()))
         "release": Param(
             None,
             type=["null", "string"],
+            pattern=f"^{RELEASE_PATTERN}$",
             title="Release",
-            description="empty: the one before; or a name from `reindex releases CORPUS`, retained or green",
+            description="empty: the one before the live one; or the name of one that is retained or green, "
+            "as in 20260301T020000Z_0a1b2c3d",
         ),
     },
     tags=["reindex", "rollback"],
@@ -42,4 +44,4 @@ def steps() -> None:
 
 
 if corpora:
-    steps()
+    link_to_release(steps())

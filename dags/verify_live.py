@@ -32,8 +32,10 @@ corpora = list(corpus_files(hooks.corpora()))
             None,
             type=["null", "string"],
             enum=[None, *corpora],
+            # All of them: a value without a text of its own would be shown with that of None.
+            values_display={None: "all that have a live index", **{name: name for name in corpora}},
             title="Corpus",
-            description="whose live index to measure; empty: of all that have one",
+            description="whose live index to measure",
         ),
         "noise": Param(
             default=False,

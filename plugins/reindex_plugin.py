@@ -6,12 +6,12 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from reindex_airflow.operators import PAGES_PREFIX, RayJobLink, ReportLink
+from reindex_airflow.operators import PAGES_PREFIX, CheckedReleaseLink, RayJobLink, ReleaseLink, ReportLink
 
 
 class ReindexPlugin(AirflowPlugin):
     name = "reindex"
-    operator_extra_links = [RayJobLink(), ReportLink()]  # noqa: RUF012 - Airflow reads a class attribute
+    operator_extra_links = [RayJobLink(), ReportLink(), ReleaseLink(), CheckedReleaseLink()]  # noqa: RUF012 - Airflow reads a class attribute
 
     external_views = [  # noqa: RUF012 - as above
         {

@@ -29,7 +29,7 @@ REINDEX = Path(sys.executable).parent / "reindex"
 CORPORA: dict[str, dict[str, Any]] = {
     "docs": {"schedule": "0 2 1 1 *", "gate": {"max_rejected_share": 0.1}},
     "mismatch": {},
-    "empty": {},
+    "empty": {"deadline_hours": 0.01},
     "nights": {},
     "erasing": {},
     "nobucket": {"source": {"bucket": "nowhere"}},

@@ -35,8 +35,10 @@ print("\\n" + json.dumps({
         "catchup": dag.catchup,
         "max_active_runs": dag.max_active_runs,
         "params": {key: dag.params.get_param(key).schema for key in dag.params},
+        "defaults": {key: dag.params.get_param(key).dump()["value"] for key in dag.params},
         "doc": dag.doc_md,
         "tags": sorted(dag.tags),
+        "deadlines": [(alert.interval, alert.callback.path) for alert in dag.deadline or ()],
         "tasks": {task.task_id: {
             "upstream": sorted(task.upstream_task_ids),
             "doc": task.doc_md,
@@ -80,7 +82,7 @@ _ASKED = "approval: {runs: manual, hours: 2}"
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Any:
     corpora = tmp_path_factory.mktemp("corpora")
     for name, rest in {
-        "good": 'schedule: "30 1 * * *"\npromote: never',
+        "good": 'schedule: "30 1 * * *"\npromote: never\ndeadline_hours: 6',
         "manual": "",
         "bad": "typo: 1",
         "asked": _ASKED,
@@ -115,7 +117,6 @@ def test_the_rollback_s_form_asks_for_a_corpus_however_broken_its_file_and_names
     params = bag["dags"]["reindex_roll_back"]["params"]
     assert params["corpus"]["enum"] == ["asked", "bad", "bad_name", "good", "manual"]
     assert params["release"]["type"] == ["null", "string"]
-    assert all(param["title"] for param in params.values())
 
 
 def test_what_is_live_is_measured_every_morning_each_corpus_by_a_task_of_its_own(bag: Any) -> None:
@@ -123,14 +124,140 @@ def test_what_is_live_is_measured_every_morning_each_corpus_by_a_task_of_its_own
     assert (dag["schedule"], dag["catchup"], dag["max_active_runs"]) == ("0 6 * * *", False, 1)
     choose, check = dag["tasks"]["choose"], dag["tasks"]["check"]
     assert (choose["mapped"], check["mapped"], check["upstream"]) == (False, True, ["choose"])
-    assert (check["pool"], check["index"], check["links"]) == ("ray", "{{ task.corpus }}", ["Ray job", "Report"])
+    assert (check["pool"], check["index"], check["links"]) == (
+        "ray",
+        "{{ task.corpus }}",
+        ["Ray job", "Report", "Release"],
+    )
 
 
 def test_the_form_of_the_check_begins_with_all_corpora_and_no_second_build(bag: Any) -> None:
     params = bag["dags"]["reindex_verify_live"]["params"]
     assert params["corpus"]["enum"] == [None, "asked", "bad", "bad_name", "good", "manual"]
     assert params["noise"]["type"] == "boolean"
-    assert all(param["title"] for param in params.values())
+
+
+FORMS = ("reindex_good", "reindex_roll_back", "reindex_verify_live")
+
+
+def test_every_parameter_has_a_title_and_each_form_begins_open(bag: Any) -> None:
+    for params in (bag["dags"][name]["params"] for name in FORMS):
+        assert all(param["title"] for param in params.values())
+        assert "section" not in next(iter(params.values()))
+    good = bag["dags"]["reindex_good"]["params"]
+    assert [name for name, param in good.items() if "section" in param] == ["rebuild", "max_deleted"]
+
+
+def test_a_list_to_choose_from_has_a_text_for_each_value(bag: Any) -> None:
+    """Airflow shows a value without one with the text of None."""
+    for params in (bag["dags"][name]["params"] for name in FORMS):
+        for param in params.values():
+            shown = param.get("values_display")
+            assert (
+                shown is None
+                or [json.loads(f'"{name}"') if name != "null" else None for name in shown] == param["enum"]
+            )
+
+
+TRIGGER = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+from airflow.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+bag = DagBag(dag_folder=sys.argv[1])
+
+def answer(name, conf):
+    # As Airflow's server does it, which has not the DAG itself.
+    params = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags[name])).params
+    try:
+        return params.deep_merge(conf).validate()
+    except ParamValidationError as error:
+        return str(error).splitlines()[0]
+
+print("\\n" + json.dumps([answer(name, conf) for name, conf in json.loads(sys.argv[2])]))
+"""
+_NOBODY_ASKED = {"promote": None, "as_of": None, "rebuild": False, "max_deleted": None}
+_ASKED_OF_A_FORM = [
+    ("reindex_good", {}, _NOBODY_ASKED),
+    ("reindex_good", {"as_of": "2026-03-01"}, {**_NOBODY_ASKED, "as_of": "2026-03-01"}),
+    ("reindex_good", {"as_of": "2026-03-01T02:00:00.000Z"}, {**_NOBODY_ASKED, "as_of": "2026-03-01T02:00:00.000Z"}),
+    ("reindex_good", {"as_of": "yesterday"}, "param as_of: 'yesterday' does not match"),
+    ("reindex_good", {"as_of": ""}, "param as_of: '' does not match"),
+    ("reindex_good", {"promote": "ask"}, "param promote: 'ask' is not one of [None, 'auto', 'never']"),
+    ("reindex_good", {"rebuild": "yes"}, "param rebuild: 'yes' is not of type 'boolean'"),
+    ("reindex_good", {"max_deleted": 0}, {**_NOBODY_ASKED, "max_deleted": 0}),
+    ("reindex_good", {"max_deleted": -1}, "param max_deleted: -1 is less than the minimum of 0"),
+    ("reindex_good", {"max_deleted": 1.5}, "param max_deleted: 1.5 is not of type 'null', 'integer'"),
+    ("reindex_roll_back", {}, "param corpus: No value passed"),
+    ("reindex_roll_back", {"corpus": "good"}, {"corpus": "good", "release": None}),
+    ("reindex_roll_back", {"corpus": "other"}, "param corpus: 'other' is not one of ['good']"),
+    ("reindex_roll_back", {"corpus": "good", "release": "last"}, "param release: 'last' does not match"),
+    ("reindex_verify_live", {}, {"corpus": None, "noise": False}),
+    ("reindex_verify_live", {"corpus": "other"}, "param corpus: 'other' is not one of [None, 'good']"),
+]
+
+
+def test_a_wrong_value_is_refused_when_it_is_asked_for_with_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text("name: good\nsource: {bucket: b}\n")
+    asked = json.dumps([[name, conf] for name, conf, _ in _ASKED_OF_A_FORM])
+    answers = look(TRIGGER, str(PROJECT / "dags"), asked, corpora=tmp_path, home=tmp_path)
+    for answer, (_, _, expected) in zip(answers, _ASKED_OF_A_FORM, strict=True):
+        assert answer == expected if isinstance(expected, dict) else answer.startswith(f"Invalid input for {expected}")
+
+
+MOMENT = """
+import json, sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from reindex.errors import ReindexError
+from reindex_airflow import tasks
+from tests.fakes import release_files
+
+files, pushed = release_files(), {}
+tasks.hooks.services = lambda: SimpleNamespace(files=lambda corpus, release: files.of(release))
+tasks.take_snapshot = lambda files, settings, as_of, is_past: {"as_of": as_of.isoformat(), "is_past": is_past}
+
+def moment(run_type, logical_date, asked, conf=None):
+    run = SimpleNamespace(
+        run_type=SimpleNamespace(value=run_type),
+        logical_date=logical_date and datetime.fromisoformat(logical_date),
+        run_after=datetime(2026, 3, 1, 6, tzinfo=UTC),
+        run_id=f"{run_type} {logical_date} {asked}",
+        conf=conf,
+    )
+    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
+    # Of a run without a logical date Airflow's context has neither that nor any date made of it.
+    params = {"as_of": asked}
+    dag = SimpleNamespace(params={"promote": None, "as_of": None})
+    tasks.get_current_context = lambda: {"params": params, "dag_run": run, "dag": dag, "ti": ti}
+    try:
+        release = tasks.snapshot_corpus.function("docs")
+    except ReindexError as error:
+        return f"{type(error).__name__}: {error}"
+    report = files.of(release).report("snapshot")
+    return [report["as_of"], report["is_past"], pushed["release_page"].endswith(release)]
+
+misspelt = moment("manual", None, None, {"airflow/task_span_detail_level": 2, "promot": "never"})
+print("\\n" + json.dumps([misspelt, *(moment(*case) for case in json.loads(sys.argv[1]))]))
+"""
+_NIGHT, _MORNING = "2026-03-01T02:00:00+00:00", "2026-03-01T06:00:00+00:00"
+_MOMENTS: list[tuple[str, str | None, str | None, Any]] = [
+    ("scheduled", _NIGHT, None, [_NIGHT, False, True]),
+    ("manual", None, None, [_MORNING, False, True]),
+    ("manual", _MORNING, None, [_MORNING, False, True]),
+    ("manual", None, "2026-02-01", ["2026-02-01T00:00:00+00:00", True, True]),
+    ("backfill", _NIGHT, None, [_NIGHT, True, True]),
+    ("manual", None, "2026-02-30", "InvalidMoment: as_of '2026-02-30' is no moment"),
+    ("backfill", _NIGHT, "2026-02-01", "BackfillMoment: as_of '2026-02-01' was given to a backfill"),
+]
+
+
+def test_a_run_of_any_kind_knows_its_moment_and_says_why_it_has_none(tmp_path: Path) -> None:
+    (tmp_path / "docs.yaml").write_text("name: docs\nsource: {bucket: b}\n")
+    misspelt, *found = look(MOMENT, json.dumps([case[:3] for case in _MOMENTS]), corpora=tmp_path, home=tmp_path)
+    assert misspelt == "SettingsError: the run's parameters: promot: unknown; allowed here: promote, as_of"
+    for answer, (*_, expected) in zip(found, _MOMENTS, strict=True):
+        assert answer == expected if isinstance(expected, list) else answer.startswith(expected)
 
 
 UNMAP = """
@@ -138,15 +265,19 @@ import json, sys
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(dag_folder=sys.argv[1])
 mapped = bag.dags["reindex_verify_live"].task_dict["check"]
-task = mapped.unmap({"corpus": "good", "release": "check-1"})
-print("\\n" + json.dumps([task.task_id, task.stage, task.corpus, task.release, task.pool, task.doc_md[:7]]))
+task = mapped.unmap({"corpus": "good", "release": "check-1", "live": "R"})
+links = {link.name: link.get_link(task, ti_key=None) for link in task.operator_extra_links if link.name != "Ray job"}
+print("\\n" + json.dumps([task.task_id, task.stage, task.corpus, task.release, task.pool, task.doc_md[:7], links]))
 """
 
 
 def test_a_mapped_check_becomes_the_job_of_its_corpus(tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text("name: good\nsource: {bucket: b}\n")
     found = look(UNMAP, str(PROJECT / "dags"), corpora=tmp_path, home=tmp_path)
-    assert found == ["check", "check", "good", "check-1", "ray", "Measure"]
+    *facts, links = found
+    assert facts == ["check", "check", "good", "check-1", "ray", "Measure"]
+    assert links["Report"].endswith("/reindex/releases/good/check-1/report")
+    assert links["Release"].endswith("/reindex/corpora/good/releases/R")
 
 
 CHOOSE = """
@@ -161,8 +292,9 @@ from reindex_airflow import tasks
 from tests.fakes import exact_store, release_files
 
 asked, live = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-run = SimpleNamespace(logical_date=None, run_after=datetime(2026, 3, 1, 6, tzinfo=UTC), run_id="r")
-tasks.get_current_context = lambda: {"params": {"corpus": asked, "noise": False}, "dag_run": run}
+run = SimpleNamespace(logical_date=None, run_after=datetime(2026, 3, 1, 6, tzinfo=UTC), run_id="r", conf=None)
+params = {"corpus": asked, "noise": False}
+tasks.get_current_context = lambda: {"params": params, "dag_run": run, "dag": SimpleNamespace(params=params)}
 files = release_files()
 store = exact_store(files)
 for corpus in live:
@@ -205,6 +337,12 @@ def test_the_schedule_is_the_corpus_s_and_nothing_is_caught_up(bag: Any) -> None
     good, manual = bag["dags"]["reindex_good"], bag["dags"]["reindex_manual"]
     assert (good["schedule"], good["catchup"], good["max_active_runs"]) == ("30 1 * * *", False, 1)
     assert manual["schedule"] is None
+
+
+def test_a_corpus_with_a_deadline_has_what_tells_that_a_run_is_late(bag: Any) -> None:
+    # In seconds: see deadline.py.
+    assert bag["dags"]["reindex_good"]["deadlines"] == [[6 * 3600, "reindex_airflow.deadline.tell_late"]]
+    assert bag["dags"]["reindex_manual"]["deadlines"] == []
 
 
 def test_every_task_is_documented(bag: Any) -> None:
@@ -288,10 +426,48 @@ def test_ray_jobs_wait_for_each_other(bag: Any) -> None:
     assert {name for name, task in tasks.items() if task["pool"] == "ray"} == {"embed", "assemble", "verify"}
 
 
-def test_every_ray_job_links_to_ray_and_the_verification_to_its_report_too(bag: Any) -> None:
-    tasks = bag["dags"]["reindex_good"]["tasks"]
-    linked = {name: task["links"] for name, task in tasks.items() if task["links"]}
-    assert linked == {"embed": ["Ray job"], "assemble": ["Ray job"], "verify": ["Ray job", "Report"]}
+LINKS = """
+import json, sys
+from types import SimpleNamespace
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+from reindex_airflow import operators
+pushed = {"reindex_asked": ("snapshot", "page of R"), "reindex_roll_back": ("choose", "page of S")}
+
+class XCom:
+    @staticmethod
+    def get_one(key, dag_id, run_id, task_id):
+        named_by, page = pushed[dag_id]
+        return page if (key, run_id, task_id) == ("release_page", "run", named_by) else None
+
+operators.XCom = XCom
+bag = DagBag(dag_folder=sys.argv[1])
+found = {}
+for name in pushed:
+    dag = bag.dags[name]
+    served = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    key = SimpleNamespace(dag_id=name, run_id="run")
+    found[name] = {task.task_id: [
+        [link.name for link in task.operator_extra_links],
+        served.get_task(task.task_id).extra_links,
+        [link.get_link(task, ti_key=key) for link in task.operator_extra_links if link.name == "Release"],
+    ] for task in dag.tasks}
+print("\\n" + json.dumps(found))
+"""
+
+
+def test_every_task_links_to_its_release_ray_jobs_to_ray_and_the_verification_to_its_report(tmp_path: Path) -> None:
+    (tmp_path / "asked.yaml").write_text(f"name: asked\nsource: {{bucket: b}}\n{_ASKED}\n")
+    found = look(LINKS, str(PROJECT / "dags"), corpora=tmp_path, home=tmp_path)
+    others = {"embed": ["Ray job"], "assemble": ["Ray job"], "verify": ["Ray job", "Report"]}
+    for dag, tasks, page in (
+        ("reindex_asked", [*STAGES, "ask", "approve"], "page of R"),
+        ("reindex_roll_back", ["choose", "reload", "roll_back"], "page of S"),
+    ):
+        assert set(found[dag]) == set(tasks)
+        for name, (links, served, pages) in found[dag].items():
+            assert links == [*others.get(name, ()), "Release"]
+            assert (served, pages) == (sorted(links), [page])
 
 
 def test_the_form_begins_with_what_the_corpus_says(bag: Any) -> None:

@@ -47,7 +47,7 @@ def live(nights: Nights) -> Bench:
 
 def begun(bench: Bench, run: str = "run") -> ReleaseFiles:
     check = bench.files.of(check_name(AS_OF, run))
-    assert begin_check(bench.store, check)
+    assert begin_check(bench.store, check) == bench.files.release
     return check
 
 
@@ -233,7 +233,7 @@ def test_where_nothing_was_ever_live_there_is_nothing_to_check(nights: Nights) -
     nights.run(documents())
     bench = bench_of(nights)
     check = bench.files.of(check_name(AS_OF, "run"))
-    assert not begin_check(bench.store, check)
+    assert begin_check(bench.store, check) is None
     assert not list(check.store.keys(check.bucket, checks_prefix("docs")))
 
 

@@ -142,6 +142,16 @@ def test_the_dag_stands_in_airflow_with_schedule_form_and_documented_tasks(
     assert all(task["doc_md"] for task in tasks)
 
 
+def test_every_task_leads_to_the_page_of_its_release(stack: LiveStack, docs: dict[str, Any]) -> None:
+    with api(stack) as airflow:
+        runs = airflow.get("/api/v2/dags/reindex_docs/dagRuns", params={"run_type": "manual"}).json()["dag_runs"]
+        path = f"/api/v2/dags/reindex_docs/dagRuns/{runs[0]['dag_run_id']}/taskInstances"
+        links = {stage: airflow.get(f"{path}/{stage}/links").json()["extra_links"] for stage in docs["seconds"]}
+        assert {found["Release"] for found in links.values()} == {links["snapshot"]["Release"]}
+        assert links["verify"]["Report"]
+        assert docs["release"] in airflow.get(links["snapshot"]["Release"]).text
+
+
 def started_run(stack: LiveStack, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [REINDEX, "run", *words],
@@ -255,6 +265,17 @@ def test_a_missing_bucket_is_refused(stack: LiveStack) -> None:
 def test_an_empty_prefix_is_refused_by_the_snapshot(stack: LiveStack) -> None:
     assert "failed in snapshot: s3://sources/empty/ holds no object" in stack.refusal("run", "empty")
     assert live_collection(stack, "empty") is None
+
+
+def test_a_run_that_misses_its_deadline_is_told_and_can_be_cleared_before(stack: LiveStack) -> None:
+    with api(stack) as airflow:
+        dag = "/api/v2/dags/reindex_empty"
+        run = airflow.post(f"{dag}/dagRuns", json={"logical_date": None}).json()["dag_run_id"]
+        wait_until(lambda: airflow.get(f"{dag}/dagRuns/{run}").json()["state"] == "failed")
+        cleared = airflow.post(f"{dag}/clearTaskInstances", json={"dry_run": False, "dag_run_id": run})
+        assert cleared.status_code == 200, cleared.text
+    log = stack.home / "logs" / "airflow-triggerer.log"
+    wait_until(lambda: re.search(rf"empty is late: {re.escape(run)}, .* after more than 0.01 hours", log.read_text()))
 
 
 def test_a_live_collection_of_another_dimension_is_refused_before_anything_is_embedded(

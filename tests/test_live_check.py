@@ -55,6 +55,7 @@ def test_the_check_s_task_is_named_after_its_corpus_and_leads_to_its_report(
         assert airflow.get(task).json()["rendered_map_index"] == CORPUS
         links = airflow.get(f"{task.removesuffix('/0')}/links", params={"map_index": 0}).json()["extra_links"]
         assert f"/reindex/releases/{CORPUS}/check-" in links["Report"]
+        assert links["Release"].endswith(f"/reindex/corpora/{CORPUS}/releases/{release['release']}")
         page = airflow.get(links["Report"])
     assert page.status_code == 200
     assert release["release"] in page.text

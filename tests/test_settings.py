@@ -56,6 +56,8 @@ def test_an_unknown_key_of_a_section_that_may_be_left_out_or_stands_in_a_list_is
         ("gate: {min_recall: 2}", "gate.min_recall", "less than or equal to 1"),
         ("index: {type: HNSW, params: {M: 1, efConstruction: 9}}", "the file", "M lies between 2 and 2048"),
         ("schedule: every day", "schedule", "'0 2 * * *'"),
+        ("deadline_hours: 0", "deadline_hours", "greater than 0"),
+        ("deadline_hours: 200", "deadline_hours", "less than or equal to 168"),
         ("promote: perhaps", "promote", "'auto' or 'never'"),
         ("embedding: {precision: int8}", "embedding.precision", "'bfloat16'"),
     ],

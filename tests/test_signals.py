@@ -17,7 +17,7 @@ from tests.test_airflow import look
 SEND = """
 import json
 from airflow.sdk.observability import stats
-from reindex_airflow.tasks import tell_metrics
+from reindex_airflow.operators import tell_metrics
 from tests.fakes import release_files
 
 files = release_files()
@@ -42,18 +42,69 @@ def test_what_was_measured_has_a_metric_and_what_was_not_has_none() -> None:
     assert told(snapshot={"documents": 3}) == {("reindex.release.promoted", "docs"): 0}
     live_search = {"during": {"p99": 12.5}}
     assert told(
-        embed={"documents": 2, "rejected_by_reason": {"no-text": 1}},
+        embed={"documents": 2, "rejected": 1, "rejected_by_reason": {"no-text": 1}},
         load={"rows": 9},
         verify={"recall": {"bound": 0.97}, "live_search": live_search},
         promote={"alias": "docs"},
     ) == {
         ("reindex.release.rejects", "docs", "no-text"): 1,
         ("reindex.release.documents", "docs"): 2,
+        ("reindex.release.rejected", "docs"): 1,
         ("reindex.release.rows", "docs"): 9,
         ("reindex.release.recall_bound", "docs"): 0.97,
         ("reindex.release.live_p99_ms", "docs"): 12.5,
         ("reindex.release.promoted", "docs"): 1,
     }
+
+
+FAIL = """
+import json
+from types import SimpleNamespace
+from reindex.errors import RecallTooLow
+from reindex_airflow import operators
+from tests.fakes import release_files
+
+told = {}
+operators.stats.gauge = lambda name, value, tags: told.update({name: value})
+files = release_files()
+operators.hooks.services = lambda: SimpleNamespace(files=lambda corpus, release: files)
+files.write_json("recall.json", {"recall": {"bound": 0.5}})
+files.record_failure("verify", RecallTooLow(10, 0.5, 0.95, 0.6, 0.0))
+try:
+    operators.VerifyOperator(corpus="docs", release=files.release).finish({}, {"job": "j", "status": "FAILED"})
+except RecallTooLow:
+    print("\\n" + json.dumps(told))
+"""
+
+
+@pytest.mark.airflow
+def test_a_release_that_fails_in_verify_has_its_metrics_all_the_same(tmp_path: Path) -> None:
+    told = look(FAIL, corpora=tmp_path, home=tmp_path)
+    assert (told["reindex.release.recall_bound"], told["reindex.release.promoted"]) == (0.5, 0)
+
+
+LATE = """
+import asyncio, json, logging
+from reindex_airflow import deadline
+
+told, said = [], []
+deadline.stats.incr = lambda name, tags: told.append([name, tags])
+deadline._LOG.warning = lambda text, *values: said.append(text % values)
+for run_type in ("scheduled", "backfill"):
+    run = {"run_type": run_type, "dag_run_id": f"{run_type}__1", "queued_at": "2026-03-01T02:00Z", "state": "running"}
+    asyncio.run(deadline.tell_late(corpus="docs", hours=1.5, context={"dag_run": run}))
+print("\\n" + json.dumps([told, said]))
+"""
+
+
+@pytest.mark.airflow
+def test_a_late_run_is_told_in_a_line_and_counted_and_a_backfill_s_is_not(tmp_path: Path) -> None:
+    told, said = look(LATE, corpora=tmp_path, home=tmp_path)
+    assert told == [["reindex.release.late", {"corpus": "docs"}]]
+    assert said == [
+        "docs is late: scheduled__1, queued at 2026-03-01T02:00Z, is running after more than 1.5 hours; "
+        "readers keep what is live"
+    ]
 
 
 @pytest.mark.airflow

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from reindex.errors import FutureMoment, InvalidMoment, NothingToIndex, PastUnknown, ServiceUnavailable
+from reindex.errors import BackfillMoment, FutureMoment, InvalidMoment, NothingToIndex, PastUnknown, ServiceUnavailable
 from reindex.records import StoredObject
 from reindex.releases import SNAPSHOT_FILE
 from reindex.settings import Source
 from reindex.snapshot import (
+    MOMENT_PATTERN,
     NEAR,
     Moment,
     check_has_come,
@@ -182,6 +184,14 @@ def test_a_moment_is_utc_unless_it_names_a_zone(text: str, moment: datetime) -> 
     assert read_moment(text) == moment
 
 
+def test_what_a_form_sends_looks_like_a_moment_and_other_texts_do_not() -> None:
+    for text in ("2026-03-01", "2026-03-01T12:00", "2026-03-01T12:00:00.000Z", "2026-03-01 14:00:00+02:00"):
+        assert re.search(MOMENT_PATTERN, text)
+        assert read_moment(text).date() == NOON.date()
+    for text in ("yesterday", "", "01.03.2026", "2026-03-01T", "2026-03-01T12:00:00Z and more"):
+        assert not re.search(MOMENT_PATTERN, text)
+
+
 @pytest.mark.parametrize("text", ["yesterday", "", "2026-02-30", "2026-03-01T25:00", "0001-01-01T00:00+14:00"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(InvalidMoment, match="is no moment; write it as 2026-03-01"):
@@ -221,3 +231,8 @@ def test_the_parameter_wins_over_the_logical_date_and_asks_for_the_past(asked: s
     expected = Moment(as_of=read_moment(asked), is_past=True)
     assert moment_of("manual", logical_date=NOON, asked=asked) == expected
     assert moment_of("scheduled", logical_date=NOON, asked=asked) == expected
+
+
+def test_a_backfill_is_not_given_one_moment_for_all_its_nights() -> None:
+    with pytest.raises(BackfillMoment, match="whose runs would all be about that one moment"):
+        moment_of("backfill", logical_date=NOON, asked="2026-02-01")

@@ -24,8 +24,8 @@ _SETTLED = ("rejects",)
 _NOT_JUDGED = "relevance is measured when a release is verified"
 
 
-def begin_check(store: VectorStore, check: ReleaseFiles, *, with_noise: bool = False) -> bool:
-    """Remember what is to be checked; return whether anything is live, or was until its collection went.
+def begin_check(store: VectorStore, check: ReleaseFiles, *, with_noise: bool = False) -> str | None:
+    """Remember what is to be checked, and return it: the release that is live, or was until its collection went.
 
     `check` are the files of the check. What a measurement of noise has left that was killed is dropped, and so are all
     checks but the newest.
@@ -33,7 +33,7 @@ def begin_check(store: VectorStore, check: ReleaseFiles, *, with_noise: bool = F
     live = read_standing(store, check)
     release = live.release or (live.pointer.release if live.pointer else None)
     if release is None:
-        return False
+        return None
     for name in store.collections():
         if is_twin(check.corpus_name, name):
             drop_green(store, name)
@@ -42,7 +42,7 @@ def begin_check(store: VectorStore, check: ReleaseFiles, *, with_noise: bool = F
         check.freeze_corpus(check.of(release).corpus())
     check.write_json("begin.json", {"release": release, "noise": with_noise})
     _forget_old_checks(check)
-    return True
+    return release
 
 
 def _forget_old_checks(check: ReleaseFiles) -> None:

@@ -30,14 +30,22 @@ from reindex.display import (
     stage_line,
 )
 from reindex.erase import Erasure, erase_document
-from reindex.errors import FileMissing, ReindexError, SettingsError
+from reindex.errors import FileMissing, ReindexError, SettingsError, UnknownRelease
 from reindex.evaluate import evaluate_live
 from reindex.explain import explain_passage
 from reindex.groups import check_group
 from reindex.judgements import read_judgements
 from reindex.live_index import find_live
 from reindex.milvus import MilvusStore
-from reindex.naming import CHECK_DAG, ROLLBACK_DAG, alias_name, collection_release, dag_id, rollback_key
+from reindex.naming import (
+    CHECK_DAG,
+    ROLLBACK_DAG,
+    alias_name,
+    collection_release,
+    dag_id,
+    is_release_name,
+    rollback_key,
+)
 from reindex.overview import rejects_of, release_row
 from reindex.permissions import reader_groups
 from reindex.releases import ReleaseFiles, read_live, read_summaries, release_names, release_report
@@ -198,6 +206,9 @@ def rollback(
 ) -> None:
     """Make an earlier release live again, whatever the corpus file says now, and print what is live."""
     find_corpus(corpus, corpora_folder(_environment()))
+    if to and not is_release_name(to):
+        # Airflow would answer with a pattern.
+        raise UnknownRelease(corpus, to)
     with closing(Airflow(airflow_connection(_environment()))) as airflow:
         started = airflow.trigger(ROLLBACK_DAG, conf={"corpus": corpus, "release": to}, kind=ROLLBACK)
         _follow(airflow, started, None, quiet=True)

@@ -20,6 +20,7 @@ ReindexError
     ├── BucketMissing           the bucket is not there
     ├── InvalidMoment           a text that is no date and no time
     ├── FutureMoment            a moment that has not come yet
+    ├── BackfillMoment          one moment for a backfill, each of whose runs has its own
     ├── PastUnknown             the bucket does not know what it held at that moment
     ├── FileMissing             a file of the state bucket that others speak of is gone
     ├── NothingToIndex          no object matches the corpus
@@ -260,6 +261,18 @@ class FutureMoment(TerminalError):
 
     def __str__(self) -> str:
         return f"the moment {self.as_of} has not come yet, so no bucket can be listed as of then; name an earlier one"
+
+
+class BackfillMoment(TerminalError):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return (
+            f"as_of {self.text!r} was given to a backfill, whose runs would all be about that one moment; "
+            "leave it empty: each run is about its own night"
+        )
 
 
 class PastUnknown(TerminalError):

@@ -20,7 +20,8 @@ _TWIN = "__aa"
 # Digests of passages are added up modulo this, which fits every database's integers.
 DIGESTS = 2**56
 _AS_OF = "%Y%m%dT%H%M%SZ"
-_RELEASE = re.compile(r"[0-9]{8}T[0-9]{6}Z_[0-9a-f]{8}")
+RELEASE_PATTERN = "[0-9]{8}T[0-9]{6}Z_[0-9a-f]{8}"
+_RELEASE = re.compile(RELEASE_PATTERN)
 
 
 def check_corpus_name(name: str) -> str:

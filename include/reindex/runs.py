@@ -144,7 +144,8 @@ class Airflow:
         if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise AccessRefused("Airflow", self._address, f"HTTP {answer.status_code}")
         if answer.is_client_error and refusal_of:
-            raise RunRefused(refusal_of, str(answer.json().get("detail", answer.text)))
+            # The first line says which parameter, what it was given and what it takes; its whole schema follows.
+            raise RunRefused(refusal_of, str(answer.json().get("detail", answer.text)).partition("\n")[0])
         if answer.is_error and not (missing_is_fine and answer.status_code == httpx.codes.NOT_FOUND):
             raise ServiceUnavailable("Airflow", self._address, f"HTTP {answer.status_code} for {path}")
         return answer

@@ -244,6 +244,8 @@ class Corpus(_Section):
     name: Annotated[str, AfterValidator(check_corpus_name)]
     source: Source
     schedule: Annotated[str | None, AfterValidator(_cron)] = None
+    deadline_hours: float | None = Field(None, gt=0, le=168)
+    """A run that has not succeeded so many hours after it was queued is told as late; null: none is."""
     parsing: Parsing = Parsing()
     limits: Limits = Limits()
     permissions: Permissions | None = None

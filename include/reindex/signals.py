@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _PREFIX = "reindex.release"
+# Counted once for each run that misses its deadline.
+LATE_METRIC = f"{_PREFIX}.late"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ def release_metrics(report: dict[str, Any]) -> Iterator[Metric]:
     during = (report["live_search"] or {}).get("during") or {}
     measured = {
         "documents": report["indexed"],
+        # In all: a reason that no document has tonight has no metric, and its last value would stand for tonight's.
+        "rejected": report["rejected"],
         "rows": report["rows"],
         "recall_bound": (report["recall"] or {}).get("bound"),
         "live_p99_ms": during.get("p99"),

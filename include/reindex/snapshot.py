@@ -15,7 +15,7 @@ from typing import Any
 import pathspec
 import pyarrow as pa
 
-from reindex.errors import AccessRefused, FutureMoment, InvalidMoment, NothingToIndex, PastUnknown
+from reindex.errors import AccessRefused, BackfillMoment, FutureMoment, InvalidMoment, NothingToIndex, PastUnknown
 from reindex.permissions import acl_of
 from reindex.records import ACL_COLUMN, SNAPSHOT_SCHEMA, StoredObject
 from reindex.releases import SNAPSHOT_FILE, ReleaseFiles
@@ -26,6 +26,8 @@ from reindex.tombstones import erased_keys
 # The clocks of the bucket, of Airflow and of a browser that fills in "now" differ: unless it was asked for in so many
 # words, a moment this near is the present.
 NEAR = timedelta(minutes=5)
+# What a moment looks like, for forms; whether there is such a day, and whether it has come, is for `read_moment`.
+MOMENT_PATTERN = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$"
 _BATCH_ROWS = 10_000
 _METADATA_THREADS = 16
 
@@ -66,7 +68,10 @@ def choose_moment(*, asked: str | None, run_type: str, logical_date: datetime | 
 
     The parameter and a backfill ask for the past, however near. So does a manual run whose logical date lies before the
     click, which is `run_after`: that it waits for hours behind another run, or is cleared the next day, is not asking.
+    Raises InvalidMoment, and BackfillMoment for a backfill whose runs would all be about one moment.
     """
+    if asked and run_type == "backfill":
+        raise BackfillMoment(asked)
     if asked:
         return Moment(as_of=read_moment(asked), is_past=True)
     as_of = logical_date or run_after

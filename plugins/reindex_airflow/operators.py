@@ -12,28 +12,31 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, conf
 from airflow.sdk.execution_time.xcom import XCom
+from airflow.sdk.observability import stats
 
 from reindex.bulk_load import begin_load, finish_load
-from reindex.errors import JobFailed, from_record
+from reindex.errors import JobFailed, ReindexError, from_record
 from reindex.importers import IMPORTERS
 from reindex.index import warm_up
 from reindex.live_search import measure_at_rest
 from reindex.naming import job_name
-from reindex.releases import ReleaseFiles, recorded_failure
+from reindex.releases import ReleaseFiles, recorded_failure, release_report
 from reindex.report import gates_table
 from reindex.retire import make_room
 from reindex.rollback import begin_reload
+from reindex.signals import release_metrics
 from reindex.tuning import production_params
 from reindex_airflow import hooks
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger, call_off
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
     from airflow.triggers.base import BaseTrigger
 
 RAY_POOL = "ray"
 PAGES_PREFIX = "/reindex"
 _JOB_KEY = "ray_job"
+_PAGE_KEY = "release_page"
 # What a person is to read who is asked to approve.
 VERDICT_KEY = "verdict"
 _UNFINISHED_JOB = {"PENDING", "RUNNING"}
@@ -56,8 +59,40 @@ class ReportLink(BaseOperatorLink):
     name = "Report"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        address = conf.get("api", "base_url", fallback="").rstrip("/")
-        return f"{address}{PAGES_PREFIX}/releases/{operator.corpus}/{operator.release}/report"
+        return _page(f"releases/{operator.corpus}/{operator.release}/report")
+
+
+class ReleaseLink(BaseOperatorLink):
+    """From any task of a run to the page of its release, which the run's first task has named."""
+
+    name = "Release"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        named_by = operator.dag.roots[0].task_id
+        page = XCom.get_one(key=_PAGE_KEY, dag_id=ti_key.dag_id, run_id=ti_key.run_id, task_id=named_by)
+        return str(page or "")
+
+
+class CheckedReleaseLink(BaseOperatorLink):
+    """From a check to the page of the release that it measures."""
+
+    name = "Release"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
+        return _release_page(operator.corpus, operator.live)
+
+
+def link_to_release(dag: DAG) -> DAG:
+    """Lead from every task of a DAG to its run's release: operators take no links when they are made."""
+    for task in dag.tasks:
+        task.operator_extra_links = (*task.operator_extra_links, ReleaseLink())
+    return dag
+
+
+def name_release(context: Context, corpus: str, release: str) -> str:
+    """Tell the links of the run's tasks which release it is about, and return it."""
+    context["ti"].xcom_push(key=_PAGE_KEY, value=_release_page(corpus, release))
+    return release
 
 
 class _StageOperator(BaseOperator):
@@ -165,8 +200,14 @@ class VerifyOperator(RayJobOperator):
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:
         """Return the release, and leave what was measured for whoever is asked to approve it."""
-        release = super().finish(context, event)
-        report = self._files(hooks.services()).needed_report("verify")
+        files = self._files(hooks.services())
+        try:
+            release = super().finish(context, event)
+        except ReindexError:
+            # No later task of a release that has failed would.
+            tell_metrics(files)
+            raise
+        report = files.needed_report("verify")
         address = ReportLink().get_link(self, ti_key=None)
         context["ti"].xcom_push(key=VERDICT_KEY, value=gates_table(report, address))
         return release
@@ -175,10 +216,11 @@ class VerifyOperator(RayJobOperator):
 class CheckOperator(RayJobOperator):
     """Measures what is live once more; `release` is the check's name, and its report is found under that."""
 
-    operator_extra_links = (RayJobLink(), ReportLink())
+    operator_extra_links = (RayJobLink(), ReportLink(), CheckedReleaseLink())
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, live: str, **options: Any) -> None:
         super().__init__(stage="check", **options)
+        self.live = live
 
 
 class BulkLoadOperator(_StageOperator):
@@ -266,6 +308,12 @@ class ReloadOperator(_StageOperator):
         return str(self.release)
 
 
+def tell_metrics(files: ReleaseFiles) -> None:
+    """Give Airflow the release's metrics: they go wherever its configuration sends its own."""
+    for metric in release_metrics(release_report(files)):
+        stats.gauge(metric.name, metric.value, tags=metric.tags)
+
+
 STAGE_DOCS = {
     "embed": (
         "Fetch, parse, chunk and embed what the plan asks for, on Ray, and write it to the embedding store.\n\n"
@@ -298,6 +346,14 @@ STAGE_DOCS = {
         "run the corpus again."
     ),
 }
+
+
+def _page(path: str) -> str:
+    return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}{PAGES_PREFIX}/{path}"
+
+
+def _release_page(corpus: str, release: str) -> str:
+    return _page(f"corpora/{corpus}/releases/{release}")
 
 
 async def _first_event(trigger: BaseTrigger, seconds: float) -> dict[str, Any] | None:

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context, task
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowSkipException
-from airflow.sdk.observability import stats
 
 from reindex.check import begin_check
 from reindex.embedders import find_model
-from reindex.errors import NotLive, OlderThanLive
+from reindex.errors import NotLive, OlderThanLive, SettingsError
 from reindex.golden import freeze_questions
 from reindex.naming import alias_name, check_name, is_corpus_name, release_name
 from reindex.plan import UNCHANGED, Asked, QuerySide
 from reindex.plan import plan_release as plan
 from reindex.promote import promote_release as promote
 from reindex.promote import wants_approval, wants_promotion
-from reindex.releases import ReleaseFiles, read_live, release_report, run_stage
+from reindex.releases import read_live, release_report, run_stage
 from reindex.retire import leaving_rows
 from reindex.retire import retire_releases as retire
 from reindex.rollback import begin_rollback, finish_rollback
 from reindex.rollback import roll_back as go_back
 from reindex.settings import Corpus, corpus_files, load_corpus
-from reindex.signals import release_metrics
 from reindex.snapshot import choose_moment, take_snapshot
 from reindex_airflow import hooks
 from reindex_airflow.assets import ROLLED_BACK, live_index
-from reindex_airflow.operators import VERDICT_KEY
+from reindex_airflow.operators import VERDICT_KEY, name_release, tell_metrics
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 # One policy for every task: what a person must mend fails at once, everything else is tried again.
 DEFAULTS: dict[str, Any] = {
@@ -46,14 +47,26 @@ APPROVE_TASK = "approve"
 _LOG = logging.getLogger(__name__)
 
 
+def refuse_unknown(context: Context) -> None:
+    """Raise SettingsError for a parameter that the form does not have: Airflow takes any, a misspelt one among them."""
+    known = context["dag"].params
+    for name in context["dag_run"].conf or {}:
+        # Airflow has some of its own there.
+        if name not in known and not name.startswith("airflow/"):
+            raise SettingsError("the run's parameters", name, f"unknown; allowed here: {', '.join(known)}")
+
+
 @task(task_id="snapshot")
 def snapshot_corpus(corpus: str) -> str:
     """List the corpus's bucket as of the run's moment and freeze the listing, with the settings, as a new release.
 
     The moment is the parameter `as_of`, else the logical date, else when the run was due. **Fails** when the bucket is
-    missing, refuses the credentials, holds nothing the corpus includes, or is asked for a past that it has not kept.
+    missing, refuses the credentials, holds nothing the corpus includes, or is asked for a past that it has not kept;
+    and when the run was given a parameter that there is not.
     """
     context = get_current_context()
+    settings = load_corpus(corpus, hooks.corpora())
+    refuse_unknown(context)
     run = context["dag_run"]
     moment = choose_moment(
         asked=context["params"].get("as_of"),
@@ -63,14 +76,13 @@ def snapshot_corpus(corpus: str) -> str:
     )
     release = release_name(moment.as_of, run.run_id)
     files = hooks.services().files(corpus, release)
-    settings = load_corpus(corpus, hooks.corpora())
 
     def work() -> dict[str, Any]:
         freeze_questions(files, settings, hooks.corpora())
         return take_snapshot(files, settings, as_of=moment.as_of, is_past=moment.is_past)
 
     run_stage(files, "snapshot", work)
-    return release
+    return name_release(context, corpus, release)
 
 
 @task.short_circuit(task_id="plan", ignore_downstream_trigger_rules=False)
@@ -183,12 +195,6 @@ def retire_releases(release: str, corpus: str) -> None:
     tell_metrics(files)
 
 
-def tell_metrics(files: ReleaseFiles) -> None:
-    """Give Airflow the release's metrics: they go wherever its configuration sends its own."""
-    for metric in release_metrics(release_report(files)):
-        stats.gauge(metric.name, metric.value, tags=metric.tags)
-
-
 @task(task_id="choose")
 def choose_release() -> str:
     """Choose the release to go back to: the one that was named, or the one before the live one.
@@ -196,12 +202,14 @@ def choose_release() -> str:
     **Fails** when there is none, or when the one that was named is live, was dropped or was never verified.
     """
     context = get_current_context()
+    refuse_unknown(context)
     run, params = context["dag_run"], context["params"]
     services = hooks.services()
     rollback = release_name(run.logical_date or run.run_after, run.run_id)
     files = services.files(params["corpus"], rollback)
     with services.milvus_store() as store:
-        return begin_rollback(store, files, rollback, asked=params["release"], by=_who(run))
+        chosen = begin_rollback(store, files, rollback, asked=params["release"], by=_who(run))
+    return name_release(context, params["corpus"], chosen)
 
 
 @task(task_id="roll_back", pool=PROMOTION_POOL, outlets=[ROLLED_BACK])
@@ -228,15 +236,16 @@ def choose_checks() -> list[dict[str, str]]:
     **Skipped** when nothing is live yet. **Fails** when nothing is live of the corpus that was asked for.
     """
     context = get_current_context()
+    refuse_unknown(context)
     run, asked, with_noise = context["dag_run"], context["params"]["corpus"], context["params"]["noise"]
     services = hooks.services()
     check = check_name(run.logical_date or run.run_after, run.run_id)
     corpora = [asked] if asked else filter(is_corpus_name, corpus_files(hooks.corpora()))
     with services.milvus_store() as store:
         begun = [
-            {"corpus": corpus, "release": check}
+            {"corpus": corpus, "release": check, "live": live}
             for corpus in corpora
-            if begin_check(store, services.files(corpus, check), with_noise=with_noise)
+            if (live := begin_check(store, services.files(corpus, check), with_noise=with_noise))
         ]
     if asked and not begun:
         raise NotLive(alias_name(asked))
