@@ -552,7 +552,7 @@ class OlderThanLive(TerminalError):
         return (
             f"release {self.release} shows the bucket as it was before {self.live}, which is live: "
             "promotion goes forward only, so the alias stays where it is; "
-            f"to go back on purpose: `reindex rollback --to {self.release}`"
+            f"to go back on purpose: `reindex rollback CORPUS --to {self.release}`"
         )
 
 
