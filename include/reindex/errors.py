@@ -463,7 +463,7 @@ class WrongVectors(TerminalError):
         return (
             f"vectors are not what the model makes of their text, or are served as others: of {self.checked} passages "
             f"looked at, those of {len(self.documents)} documents, the first {self.documents[0]}, cosine down to "
-            f"{self.cosine:.3f}: were two models mixed? `reindex run --rebuild` embeds anew"
+            f"{self.cosine:.3f}: were two models mixed? `reindex run CORPUS --rebuild` embeds anew"
         )
 
 
