@@ -5,7 +5,7 @@ CORPUS := $(if $(DOCS),my-docs,python-docs)
 FOLDER := $(or $(DOCS),$(SAMPLE))
 QUESTION ?= $(if $(DOCS),what is this about?,how do I parse json)
 
-.PHONY: help setup demo up down test bench lint check format
+.PHONY: help setup demo up down test bench lint check format reference
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -54,3 +54,6 @@ check: lint  ## that, and the tests that need no server
 format: setup  ## format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+reference: setup  ## write docs/corpus.md anew from the settings
+	$(BIN)/python -m reindex.corpus_reference > docs/corpus.md

@@ -14,7 +14,7 @@ LAYERS = [
     {"errors"},
     {"naming", "openvino_engine", "priority", "index_types", "rates", "groups", "charts", "judgements"},
     {"settings", "records", "ledger", "report"},
-    {"permissions", "versions", "version_pages", "slices"},
+    {"permissions", "versions", "version_pages", "slices", "corpus_reference"},
     {"storage", "exact", "recall", "relevance", "forecast", "questions"},
     {"store", "scan"},
     {"releases", "tables", "tombstones", "latency", "ranking"},

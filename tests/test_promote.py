@@ -92,7 +92,7 @@ def test_promotion_goes_forward_by_the_moment_that_a_snapshot_shows(
         files.write_report("snapshot", seconds, {"as_of": moment} if moment else {})
     promote(second, store)
     if is_older:
-        with pytest.raises(OlderThanLive, match=f"promotion goes forward only.*rollback --to {first.release}"):
+        with pytest.raises(OlderThanLive, match=f"promotion goes forward only.*rollback CORPUS --to {first.release}"):
             promote(first, store)
     else:
         promote(first, store)

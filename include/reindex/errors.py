@@ -476,7 +476,7 @@ class WrongVectors(TerminalError):
         return (
             f"vectors are not what the model makes of their text, or are served as others: of {self.checked} passages "
             f"looked at, those of {len(self.documents)} documents, the first {self.documents[0]}, cosine down to "
-            f"{self.cosine:.3f}: were two models mixed? `reindex run --rebuild` embeds anew"
+            f"{self.cosine:.3f}: were two models mixed? `reindex run CORPUS --rebuild` embeds anew"
         )
 
 
@@ -565,7 +565,7 @@ class OlderThanLive(TerminalError):
         return (
             f"release {self.release} shows the bucket as it was before {self.live}, which is live: "
             "promotion goes forward only, so the alias stays where it is; "
-            f"to go back on purpose: `reindex rollback --to {self.release}`"
+            f"to go back on purpose: `reindex rollback CORPUS --to {self.release}`"
         )
 
 

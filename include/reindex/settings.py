@@ -24,7 +24,9 @@ MAX_CHUNK_TOKENS = 254  # all-MiniLM-L6-v2 reads 256 tokens, two of which mark t
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """A mapping of the corpus file. The text below a field is its description in docs/corpus.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _cron(schedule: str | None) -> str | None:
@@ -34,20 +36,22 @@ def _cron(schedule: str | None) -> str | None:
 
 
 class Source(_Section):
-    """Where the documents lie; patterns match the key after the prefix, as in `**/*.md`.
-
-    `metadata` names the user metadata that a snapshot keeps, at a request for each object. `approximate_as_of` lets a
-    bucket without versions be listed as of the past: without what has changed since. `duplicates` says whether a
-    document is indexed under each of its keys, or under the first alone.
-    """
+    """Where the documents lie."""
 
     bucket: str
+    """The bucket; best one that keeps versions, since its past can be listed exactly."""
     prefix: str = ""
+    """What the keys of the documents begin with."""
     include: tuple[str, ...] = ("**/*",)
+    """Patterns as in .gitignore, matched against the key after the prefix: `**/*.md`."""
     exclude: tuple[str, ...] = ()
+    """The same, for what is left out of what `include` matches."""
     metadata: tuple[str, ...] = ()
+    """Names of user metadata that a snapshot keeps; a request for each object."""
     approximate_as_of: bool = False
+    """Whether a bucket without versions may be listed as of the past: as what has not changed since."""
     duplicates: Literal["each", "first"] = "each"
+    """`first`: of documents with the same content and readers, only the first by key is indexed."""
 
     def name_of(self, key: str) -> str:
         """Return an object's key after the prefix, which patterns and rules of permissions are matched against."""
@@ -55,27 +59,33 @@ class Source(_Section):
 
 
 class Parsing(_Section):
-    """What is read beside plain documents: text in pictures, files in archives, the records of a file one by one."""
+    """What is read beside plain documents; a change embeds everything once more."""
 
     ocr: bool = False
+    """The text in pictures, and on pages of a PDF that have none."""
     archives: bool = False
+    """The files in zip and tar archives, each a document."""
     records: bool = False
+    """The records of JSON and JSON Lines, each a document."""
 
 
 class Limits(_Section):
-    """The most that one document may take: what takes more is rejected by name, and tried again when these change.
-
-    `expansion` is how many times larger than its file a compressed document may be; `nesting` how deep documents may
-    lie in each other, as a message in a message.
-    """
+    """The most that one document may take: what takes more is rejected by name, and tried again when these change."""
 
     megabytes: int = Field(200, ge=1)
+    """The object's size; a larger one is not fetched."""
     pages: int = Field(5_000, ge=1)
+    """Pages of a PDF."""
     seconds: int = Field(120, ge=1)
+    """To parse and cut it, once it is fetched."""
     memory_megabytes: int = Field(2_048, ge=256)
+    """What the process that reads it may allocate."""
     characters: int = Field(20_000_000, ge=1)
+    """Of text, in all documents of an object together."""
     nesting: int = Field(3, ge=0)
+    """How deep documents may lie in each other, as a message in a message."""
     expansion: int = Field(200, ge=1)
+    """How many times larger than its file a compressed document may be."""
 
     def fingerprint(self) -> str:
         """Return what changes with any of them: what they have rejected is tried again then."""
@@ -89,25 +99,23 @@ def _rule_prefix(prefix: str) -> str:
 
 
 class PermissionRule(_Section):
-    """Who may find the documents under a prefix: these groups; with none of them named, everyone.
-
-    The prefix is matched against the key after `source.prefix`, as patterns are, letter by letter: `hr/` is a folder,
-    `hr` would be `hr-public/` too, and the empty one is everything.
-    """
+    """Who may find the documents under a prefix."""
 
     prefix: Annotated[str, AfterValidator(_rule_prefix)]
+    """Matched against the key after `source.prefix`, letter by letter: `hr/` is a folder, `hr` would be `hr-public/`
+    too, and the empty one is everything."""
     groups: tuple[Annotated[str, AfterValidator(check_group)], ...] = Field(max_length=MAX_GROUPS)
+    """The groups that may; with none of them named, everyone."""
 
 
 class Permissions(_Section):
-    """Who may find which document: the first rule that matches decides, or the object's own metadata.
-
-    `metadata` names the user metadata that lists groups, with commas between them, or says `*` for everyone; it comes
-    before the rules. What neither says is unknown, and a document of unknown permissions is found by nobody.
-    """
+    """Who may find which document. What neither key decides is found by nobody; at least one of them is needed."""
 
     rules: tuple[PermissionRule, ...] = ()
+    """The first rule that matches decides, for objects without that metadata."""
     metadata: str | None = Field(None, min_length=1)
+    """The user metadata that lists groups, with commas between them, or says `*` for everyone; it comes before the
+    rules. A request for each object."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Permissions:
@@ -123,21 +131,28 @@ class Permissions(_Section):
 
 
 class Chunks(_Section):
-    """How a document is cut, in tokens of the embedding model.
-
-    `heading_prefix` embeds each chunk with the headings above it; the text that is stored stays the document's own.
-    """
+    """How a document is cut; a change embeds everything once more."""
 
     max_tokens: int = Field(MAX_CHUNK_TOKENS, ge=16, le=8192)
+    """Tokens of the embedding model in a chunk, at most; no more than the model reads beside its prompt."""
     overlap_tokens: int = Field(32, ge=0)
+    """How far before its cut a chunk begins, at most; less than `max_tokens`."""
     heading_prefix: bool = False
+    """Whether each chunk is embedded with the headings above it; the stored text stays the document's own."""
 
 
 class Embedding(_Section):
+    """What makes vectors of texts; a change, except of `query_prompt`, embeds everything once more."""
+
     model: str = "all-MiniLM-L6-v2"
+    """A model of sentence-transformers: the one that comes packaged, a folder that every machine has, or a name on the
+    Hugging Face hub."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 where the processor that plans multiplies it natively, float32 elsewhere."""
     query_prompt: str = ""
+    """What is put before a question when it is embedded."""
     passage_prompt: str = ""
+    """What is put before a chunk when it is embedded."""
 
 
 def _known_index_type(name: str) -> str:
@@ -147,34 +162,37 @@ def _known_index_type(name: str) -> str:
 
 
 class Index(_Section):
-    """The index that a release gets. `search` pins what searches set; empty: the least that meets the gate."""
+    """The index that a release gets."""
 
     type: Annotated[str, AfterValidator(_known_index_type)] = "HNSW"
+    """One of the [index types](#index-types)."""
     metric: Literal["IP", "COSINE", "L2"] = "IP"
+    """How vectors are compared; another one than the live index has is refused."""
     params: dict[str, int] = Field(default_factory=lambda: {"M": 16, "efConstruction": 200})
+    """Exactly the build parameters of the type."""
     search: dict[str, int] = Field(default_factory=dict)
+    """Exactly the search parameters of the type, to pin them; left out: tuned each night, the quickest setting that
+    meets the gate."""
 
 
 class Queries(_Section):
-    """What recall is measured with: so many queries, the golden ones first, then those of `log`, then sampled ones.
-
-    `log` is a file of queries that readers have asked, JSON lines with a `text` each: beside the corpus file, or
-    `s3://bucket/key`.
-    """
+    """What recall is measured with: the golden queries first, then those of `log`, then sampled ones."""
 
     count: int = Field(1_000, ge=200, le=100_000)
+    """How many queries in all."""
     log: str | None = Field(None, min_length=1)
+    """Queries that readers have asked, JSON lines with a `text` each: a file beside this one, or `s3://bucket/key`."""
 
 
 class GateSlice(_Section):
-    """A part of the index that readers search by a filter: one of a language, what a group may find, a prefix of keys.
-
-    The prefix is matched against the key after `source.prefix`.
-    """
+    """A part of the index that readers search by a filter, to be found as well as everything: exactly one of these."""
 
     language: str | None = Field(None, min_length=1)
+    """Chunks in this language, a code of ISO 639-3: `eng`."""
     group: Annotated[str, AfterValidator(check_group)] | None = None
+    """What the members of this group may find."""
     prefix: str | None = Field(None, min_length=1)
+    """Documents whose key after `source.prefix` begins so."""
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> GateSlice:
@@ -184,79 +202,103 @@ class GateSlice(_Section):
 
 
 class Golden(_Section):
-    """Questions with judged answers, in the shapes of BEIR: files beside the corpus file, or `s3://bucket/key`.
-
-    A release may have `max_loss` less nDCG@10 than the live one.
-    """
+    """Questions with [judged answers](operating.md#is-it-still-relevant): files beside this one, or `s3://bucket/key`."""
 
     queries: str = Field(min_length=1)
+    """The questions."""
     qrels: str = Field(min_length=1)
+    """The judgements."""
     max_loss: float = Field(0.01, ge=0, le=1)
+    """How much less nDCG@10 than the live release's is let pass."""
 
 
 class Gate(_Section):
-    """What a release must show before readers get it; shares are of 1.
-
-    `max_p99_ms` bounds the 99th percentile of a search's milliseconds, one after the other; None: it is only reported.
-    `memory_megabytes` bounds what one worker holds for exact search.
-    """
+    """What a release must show before readers get it; shares are of 1."""
 
     k: int = Field(10, ge=1, le=1000)
+    """How many answers to a query are looked at."""
     min_recall: float = Field(0.95, ge=0, le=1)
+    """The floor for the lower bound of recall@k, in every slice."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
+    """How sure that bound is."""
     max_rejected_share: float = Field(0.02, ge=0, le=1)
+    """Of the listed documents that are rejected, the most."""
     max_deleted_share: float = Field(0.10, ge=0, le=1)
+    """Of the live documents that are no longer listed, the most; above it, and above ten, none leaves the index."""
     queries: Queries = Queries()
+    """What recall is measured with."""
     slices: tuple[GateSlice, ...] = Field((), max_length=20)
+    """What readers search by a filter; each must be found as well as everything."""
     golden: Golden | None = None
+    """Judged questions; null: relevance is not verified."""
     max_p99_ms: float | None = Field(None, gt=0)
+    """A ceiling for the 99th percentile of a search's milliseconds, one after the other; null: it is only reported."""
     memory_megabytes: int = Field(512, ge=64)
+    """What exact search may hold on one worker."""
 
 
 class Live(_Section):
-    """What readers may feel of a release that is being built.
-
-    Over `p99_ms`, the 99th percentile of their searches' milliseconds, its work pauses; None: over 1.5 times what it
-    was at rest.
-    """
+    """What readers may feel of a release that is being built."""
 
     p99_ms: float | None = Field(None, gt=0)
+    """Work pauses while the 99th percentile of searches' milliseconds is over this; null: over 1.5 times what it was
+    at rest."""
 
 
 class Retention(_Section):
-    """What is kept: releases to go back to, the replaced one in memory, and embeddings that no release needs."""
+    """What is kept, and for how long."""
 
     releases: int = Field(3, ge=1)
+    """Releases that were live last, the live one among them, to go back to."""
     grace_minutes: int = Field(30, ge=0)
+    """How long the one that was replaced stays in memory."""
     embeddings_days: int = Field(30, ge=0)
+    """How long embeddings stay that no kept release needs."""
 
 
 class Approval(_Section):
-    """Which runs ask a person before they promote, and for how many hours: without an answer the alias stays."""
+    """Whether a person approves a release, in Airflow under *Required Actions*, before it is promoted."""
 
     runs: Literal["never", "manual", "all"] = "never"
+    """Which runs ask."""
     hours: float = Field(12, gt=0)
+    """How long they wait; without an answer the release stays green."""
 
 
 class Corpus(_Section):
     """One set of documents and everything configured for it."""
 
     name: Annotated[str, AfterValidator(check_corpus_name)]
+    """The file's name without `.yaml`: up to 64 lower-case letters, digits and single hyphens, a letter first. The
+    alias has the same name, with underscores for hyphens."""
     source: Source
+    """Where the documents lie."""
     schedule: Annotated[str | None, AfterValidator(_cron)] = None
+    """Cron, UTC, as in `0 2 * * *`; null: only when asked."""
     deadline_hours: float | None = Field(None, gt=0, le=168)
     """A run that has not succeeded so many hours after it was queued is told as late; null: none is."""
     parsing: Parsing = Parsing()
+    """What is read beside plain documents."""
     limits: Limits = Limits()
+    """The most that one document may take."""
     permissions: Permissions | None = None
+    """Who may find which document; left out: everyone may find everything."""
     chunks: Chunks = Chunks()
+    """How a document is cut."""
     embedding: Embedding = Embedding()
+    """What makes vectors of texts."""
     index: Index = Index()
+    """The index that a release gets."""
     gate: Gate = Gate()
+    """What a release must show before readers get it."""
     live: Live = Live()
+    """What readers may feel of a release that is being built."""
     retention: Retention = Retention()
+    """What is kept, and for how long."""
     promote: Literal["auto", "never"] = "auto"
+    """`never`: releases stay green: verified, and named by no alias."""
     approval: Approval = Approval()
+    """Whether a person approves a release before it is promoted."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Corpus:
@@ -417,16 +459,16 @@ def _keys_beside(path: list[str]) -> list[str]:
     for step in path[:-1]:
         # A number is a place in a list, whose sections are those of the list's own step.
         if step in section.model_fields:
-            section = next(_sections_in(section.model_fields[step].annotation), section)
+            section = next(sections_in(section.model_fields[step].annotation), section)
     return list(section.model_fields)
 
 
-def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the sections that an annotation speaks of: itself, or in a list, or one that may be left out."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
-        yield from _sections_in(inner)
+        yield from sections_in(inner)
 
 
 def _needed(environment: Mapping[str, str], variable: str) -> str:
