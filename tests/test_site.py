@@ -103,8 +103,9 @@ def test_the_page_of_all_corpora_has_what_is_live_and_what_is_wrong() -> None:
     assert "There is no corpus" in render_corpora([], {}, {}, root=ROOT)
 
 
+CHOICES = {"enum": [None, "never"], "values_display": {"None": "as the file says"}}
 FORM: list[dict[str, Any]] = [
-    {"name": "promote", "schema": {"enum": [None, "never"], "values_display": {"None": "as the file says"}}, "value": None, "description": "d"},
+    {"name": "promote", "schema": CHOICES, "value": None, "description": "d"},
     {"name": "rebuild", "schema": {"type": "boolean"}, "value": False, "description": "d"},
     {"name": "max_deleted", "schema": {"type": ["null", "integer"]}, "value": None, "description": "d"},
     {"name": "as_of", "schema": {"type": ["null", "string"], "pattern": "^T$"}, "value": None, "description": "d"},
