@@ -37,6 +37,7 @@ CORPORA: dict[str, dict[str, Any]] = {
     "readers": {},
     "judged": {},
     "drifting": {},
+    "approved": {"approval": {"runs": "manual"}, "schedule": "0 2 1 * *"},
     "documented": {},
 }
 _FIRST_PORTS = range(22_000, 30_000, 100)

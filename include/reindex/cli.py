@@ -97,8 +97,9 @@ def status(as_json: AsJson = False) -> None:
     ]
     print_json(rows) if as_json else print_table([{**row, "pid": str(row["pid"] or "")} for row in rows])
     if programs and not as_json:
+        airflow = _environment()["REINDEX_AIRFLOW_URL"]
         out.print(
-            f"\nAirflow: {_environment()['REINDEX_AIRFLOW_URL']}, users admin and viewer, "
+            f"\nReindex: {airflow}/plugin/reindex, in Airflow; users admin and viewer, "
             f"passwords: grep airflow_ {_home() / 'stack.json'}",
             soft_wrap=True,
         )

@@ -113,7 +113,8 @@ def show_corpus(
 def show_release(corpus: Annotated[str, Depends(readable_corpus)], release: str, request: Request) -> Response:
     """Answer with what one release came to, or how far it is."""
     files = hooks.services().files(corpus, release)
-    if not (is_corpus_name(corpus) and is_release_name(release) and files.report("snapshot")):
+    is_known = is_corpus_name(corpus) and is_release_name(release) and (files.report("snapshot") or files.failure())
+    if not is_known:
         return _line(404, f"no release {release!r} of {corpus!r}")
     report = release_report(files)
     stage = next((stage for stage in STAGES if stage not in report["seconds"]), "")
