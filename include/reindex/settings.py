@@ -135,7 +135,7 @@ class Chunks(_Section):
 
 class Embedding(_Section):
     model: str = "all-MiniLM-L6-v2"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     query_prompt: str = ""
     passage_prompt: str = ""
 
@@ -260,6 +260,11 @@ class Corpus(_Section):
     def _fits_together(self) -> Corpus:
         if self.chunks.overlap_tokens >= self.chunks.max_tokens:
             raise ValueError("chunks.overlap_tokens must be smaller than chunks.max_tokens")
+        if self.embedding.precision == "int8" and self.gate.golden is None:
+            raise ValueError(
+                "embedding.precision int8 needs gate.golden: whether its vectors are good enough, only the relevance "
+                "gate can say"
+            )
         kind = INDEX_TYPES[self.index.type]
         _check_params(f"index.params of {self.index.type}", self.index.params, kind.build)
         if self.index.search:
