@@ -89,7 +89,7 @@ def measure() -> dict[str, Any]:
     rates: dict[str, list[dict[str, float]]] = {}
     cosines: dict[str, np.ndarray] = {}
     engines = {}
-    for precision in dict.fromkeys([resolve_precision("auto"), "float32"]):
+    for precision in dict.fromkeys([resolve_precision("auto"), "float32", "int8"]):
         engine = load_embedder(model, precision, threads=threads)
         cosines[precision] = (engine.embed(texts[compared], ids[compared]) * reference).sum(axis=1)
         engines[precision], rates[precision] = engine.engine, []
@@ -144,7 +144,8 @@ def main() -> None:
         yardsticks = [f"{facts[name] / 1e9:,.0f}" for name in ("bfloat16", "float32")]
         cosines = [f"{facts[name]:.5f}" for name in ("cosine_mean", "cosine_least")]
         shown = [precision, facts["engine"], f"{facts['tokens']:,.0f}", f"{rate / 1e9:,.0f}", *yardsticks]
-        rows.append([*shown, f"{rate / facts[precision]:.0%} of {precision}", *cosines])
+        yardstick = precision if precision in facts else "bfloat16"  # torch multiplies no int8 here
+        rows.append([*shown, f"{rate / facts[yardstick]:.0%} of {yardstick}", *cosines])
     print_table(COLUMNS, rows)
     print(f"a worker's peak of memory: {found['worker_megabytes']:,.0f} MB")
     auto = found["precisions"][resolve_precision("auto")]

@@ -12,6 +12,9 @@ from reindex.settings import Index
 from tests.fakes import FIRST_NIGHT, past_release, release_files
 
 
+STARTED = "2026-01-01T02:00:00+00:00"
+
+
 def a_plan(*past: dict[str, dict[str, Any]], memory: Memory | None = None) -> dict[str, Any]:
     forecast = forecast_release(FIRST_NIGHT, dimension=384, index=Index(), past=past, memory=memory)
     return {"documents": 10, "seconds": 4.0, "forecast": forecast.to_dict()}
@@ -31,11 +34,11 @@ def test_memory_that_nobody_knows_is_said_to_be_unknown() -> None:
 def test_the_report_of_a_run_sets_the_forecast_beside_what_it_came_to(capsys: pytest.CaptureFixture[str]) -> None:
     files = release_files()
     for stage, facts in {**past_release(chunks=80), "plan": a_plan(past_release())}.items():
-        files.write_json(f"{stage}.json", facts)
-    embedded = {**past_release(chunks=80)["embed"], "chunks_reused": 0}
+        files.write_json(f"{stage}.json", {"started_at": STARTED, **facts})
+    embedded = {"started_at": STARTED, **past_release(chunks=80)["embed"], "chunks_reused": 0}
     files.write_json("embed.json", {**embedded, "embedded": 1, "reused": 0, "withheld": 0, "rejected": 0})
     recall = {"k": 10, "mean": 1.0, "bound": 0.99, "confidence": 0.95, "queries": 200}
-    files.write_json("verify.json", {"rows": 80, "seconds": 10.0, "recall": recall})
+    files.write_json("verify.json", {"started_at": STARTED, "rows": 80, "seconds": 10.0, "recall": recall})
     print_report(release_report(files))
     assert "\nforecast    71 s, took 67 s (+7 %); 100 chunks to embed, were 80\n" in capsys.readouterr().out
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ from reindex import openvino_engine
 from reindex.chunk import Chunker
 from reindex.embedders import (
     Model,
+    Precision,
     SentenceTransformerEmbedder,
     check_window,
     find_model,
@@ -56,6 +58,7 @@ def test_a_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp
     [
         {"embedding": {"passage_prompt": "passage: "}},
         {"embedding": {"precision": "float32"}},
+        {"embedding": {"precision": "int8"}, "gate": {"golden": {"queries": "q.jsonl", "qrels": "qrels.tsv"}}},
         {"chunks": {"max_tokens": 128}},
         {"chunks": {"overlap_tokens": 0}},
     ],
@@ -65,7 +68,7 @@ def test_what_decides_a_vector_decides_the_space(change: dict[str, object]) -> N
     usual = embedding_space(a_corpus(embedding=bfloat16))
     merged = {
         "embedding": {**bfloat16, **change.get("embedding", {})},
-        **{k: v for k, v in change.items() if k == "chunks"},
+        **{k: v for k, v in change.items() if k != "embedding"},
     }
     assert embedding_space(a_corpus(**merged)) != usual
 
@@ -87,11 +90,16 @@ def test_the_prompt_takes_its_part_of_the_window() -> None:
         check_window(prompted, MODEL)
 
 
-def test_automatic_precision_is_one_that_the_engine_knows() -> None:
-    assert resolve_precision("auto") in {"bfloat16", "float32"}
-    assert resolve_precision("float32") == "float32"
+@pytest.mark.parametrize(("has_bfloat16", "chosen"), [(True, "bfloat16"), (False, "float32")])
+def test_only_auto_is_settled_by_the_processor_and_never_as_int8(
+    has_bfloat16: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reindex.embedders._has_bfloat16", lambda: has_bfloat16)
+    assert resolve_precision("auto") == chosen
+    assert [resolve_precision(asked) for asked in PRECISIONS] == list(PRECISIONS)
 
 
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 TEXTS = ["What does json.loads return?", "Größe und Maß", "one " * 100, "x", "A table | of | three"]
 
 
@@ -109,6 +117,33 @@ def test_the_engine_of_processors_makes_the_model_s_own_vectors(
     assert embedder.engine == f"openvino {precision}"
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert (vectors * reference.embed(TEXTS)).sum(axis=1).min() >= cosine
+
+
+def test_int8_is_near_the_model_s_own_vectors_and_says_how_near(reference: SentenceTransformerEmbedder) -> None:
+    embedder = load_embedder(MODEL, "int8", threads=1)
+    vectors = embedder.embed(TEXTS)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    # Nearer only where nothing was rounded to 8 bits.
+    assert 0.99 <= (vectors * reference.embed(TEXTS)).sum(axis=1).min() < 0.9999
+    said = re.fullmatch(r"openvino int8 \(a cosine of (0\.\d{4}) to float32\)", embedder.engine)
+    assert said
+    assert float(said[1]) >= openvino_engine.AGREEMENT["int8"]
+
+
+def test_in_int8_no_text_decides_the_vector_of_another() -> None:
+    embedder = load_embedder(MODEL, "int8", threads=1)
+    alone = np.concatenate([embedder.embed([text]) for text in TEXTS])
+    assert (alone * embedder.embed(TEXTS)).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize("cosine", [0.98, float("nan")])
+def test_int8_that_is_far_from_float32_gives_way_to_nothing(cosine: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_engine, "agreement", lambda *_: cosine)
+    with pytest.raises(ModelMissing) as caught:
+        load_embedder(MODEL, "int8", threads=1)
+    assert "no engine runs it in int8" in str(caught.value)
+    assert f"its vectors have a cosine of {cosine:.4f} to those of sentence-transformers" in str(caught.value)
+    assert "sentence-transformers cannot run the model as it is: it has no int8" in str(caught.value)
 
 
 def test_token_ids_that_are_known_make_the_same_vectors() -> None:

@@ -58,13 +58,19 @@ def test_an_unknown_key_of_a_section_that_may_be_left_out_or_stands_in_a_list_is
         ("deadline_hours: 0", "deadline_hours", "greater than 0"),
         ("deadline_hours: 200", "deadline_hours", "less than or equal to 168"),
         ("promote: perhaps", "promote", "'auto' or 'never'"),
-        ("embedding: {precision: int8}", "embedding.precision", "'bfloat16'"),
+        ("embedding: {precision: int4}", "embedding.precision", "'bfloat16' or 'int8'"),
+        ("embedding: {precision: int8}", "the file", "embedding.precision int8 needs gate.golden: whether its vectors"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(addition: str, key: str, allowed: str) -> None:
     said = refusal(MINIMAL + addition)
     assert said.startswith(f"docs.yaml: {key}: ")
     assert allowed in said
+
+
+def test_int8_is_allowed_where_there_is_something_to_judge_it_by() -> None:
+    judged = "embedding: {precision: int8}\ngate: {golden: {queries: q.jsonl, qrels: qrels.tsv}}\n"
+    assert read_corpus(MINIMAL + judged, where="docs.yaml", name="docs").embedding.precision == "int8"
 
 
 @pytest.mark.parametrize("text", ["- a list", "", "name: [", "just text"])

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from reindex.bench import MEANINGLESS, Bench
 from reindex.embedders import EMBEDDERS, ENGINES
-from reindex.errors import LedgerMismatch, RecallTooLow, RelevanceWorse, TooManyRejects, WrongVectors
+from reindex.errors import (
+    LedgerMismatch,
+    NotJudged,
+    RecallTooLow,
+    RelevanceWorse,
+    SettingsError,
+    TooManyRejects,
+    WrongVectors,
+)
+from reindex.fidelity import check_fidelity
 from reindex.naming import collection_name
 from reindex.records import chunk_schema
 from reindex.releases import ReleaseFiles
@@ -16,7 +27,7 @@ from reindex.settings import Queries as QueriesSection
 from reindex.verify import verify_release
 from tests.bench import OtherEmbedder, PoorStore, bench_of
 from tests.fakes import STATE_BUCKET, exact_store
-from tests.nights import CountingEmbedder, Nights, in_process, with_settings
+from tests.nights import MODEL, CountingEmbedder, Nights, in_process, with_settings
 
 TOPICS = ["tides", "looms", "comets", "orchids", "glaciers", "bridges", "mills", "harbours"]
 
@@ -200,6 +211,23 @@ def test_two_models_mixed_are_stopped_by_the_vectors(nights: Nights, monkeypatch
         verify_release(bench_of(nights))
 
 
+@pytest.mark.parametrize(
+    ("precision", "made", "served", "passes"),
+    [("float32", 0.97, 1.0, False), ("int8", 0.97, 1.0, True), ("int8", 0.95, 1.0, False), ("int8", 1.0, 0.97, False)],
+)
+def test_only_int8_may_differ_from_one_processor_to_another_and_never_from_what_is_served(
+    nights: Nights, precision: str, made: float, served: float, passes: bool
+) -> None:
+    corpus = with_settings(judged_nights(nights).corpus, embedding={"precision": precision})
+    rows = [{"id": "1", "document": "a.md", "section": "", "text": "a", "vector": [1.0, 0.0]}]
+    found = check_fidelity(rows, corpus, lambda _: np.asarray([at(made)]), {"1": at(served)})
+    assert found.wrong == (() if passes else ("a.md",))
+
+
+def at(cosine: float) -> list[float]:
+    return [cosine, (1 - cosine**2) ** 0.5]
+
+
 def test_vectors_that_the_server_has_scrambled_are_stopped(bench: Bench) -> None:
     held = exact_rows(bench)
     vectors = held.column("vector").to_pylist()
@@ -355,6 +383,50 @@ def test_a_handful_of_judged_queries_verifies_nothing(nights: Nights) -> None:
     judge(bench, {0: "001", 1: "002"})
     assert "2 judged queries are too few, 20 are needed" in verify_release(bench)["relevance"]["note"]
     assert gates(bench)["relevance"] is None
+
+
+def in_int8(nights: Nights) -> Nights:
+    nights.corpus = with_settings(nights.corpus, embedding={"precision": "int8"})
+    return nights
+
+
+def test_a_release_in_int8_is_judged_beside_a_live_one_that_is_asked_in_its_own_precision(nights: Nights) -> None:
+    judged_nights(nights).run(unlike(40, 30))
+    first = promoted(nights, judge_by(nights, bench_of(nights)))
+    before = ReleaseFiles(nights.store, STATE_BUCKET, "docs", first.files.release)
+    in_int8(nights).run()
+    asked: list[tuple[str, str]] = []
+
+    def embed(files: ReleaseFiles, texts: list[str]) -> Any:
+        asked.append((files.release, files.needed_report("plan")["precision"]))
+        return CountingEmbedder(MODEL.dimension).embed(texts)
+
+    second = replace(judge_by(nights, bench_of(nights, first.store)), embed=embed)  # type: ignore[arg-type]
+    verify_release(second)
+    assert gates(second)["relevance"] is True
+    assert set(asked) == {(second.files.release, "int8"), (before.release, "float32")}
+
+
+@pytest.mark.parametrize(
+    ("queries", "why"),
+    [({0: "001", 1: "002"}, "2 judged queries are too few"), (dict.fromkeys(range(20), "no"), "none of the documents")],
+)
+def test_a_release_in_int8_that_nothing_could_judge_is_stopped(
+    nights: Nights, queries: dict[int, str], why: str
+) -> None:
+    judged_nights(nights).run(unlike(40, 30))
+    first = promoted(nights, judge_by(nights, bench_of(nights)))
+    in_int8(nights).run()
+    second = bench_of(nights, first.store)  # type: ignore[arg-type]
+    judge(second, queries)
+    with pytest.raises(NotJudged, match=rf"{why}.* vectors in int8 go live only by the relevance gate"):
+        verify_release(second)
+    assert gates(second)["relevance"] is False
+
+
+def test_the_first_release_of_all_is_not_planned_in_int8(nights: Nights) -> None:
+    with pytest.raises(SettingsError, match=r"embedding\.precision.* is int8, .* make the first one with auto"):
+        in_int8(judged_nights(nights)).run(unlike(40, 30))
 
 
 def judge(bench: Bench, relevant: dict[int, str]) -> None:

@@ -19,8 +19,9 @@ from reindex.switch import Live, read_standing
 from reindex.tuning import EVERYTHING, as_text, production_params
 
 _KEPT_CHECKS = 30
-# An erasure takes documents from those that were listed: the share of rejects would rise by it.
-_SETTLED = ("rejects",)
+# An erasure takes documents from those that were listed: the share of rejects would rise by it. Relevance is measured
+# beside what a release replaces.
+_SETTLED = ("rejects", "relevance")
 _NOT_JUDGED = "relevance is measured when a release is verified"
 
 
@@ -70,7 +71,7 @@ def check_live(bench: Bench, check: ReleaseFiles) -> dict[str, Any]:
     latency = measure_latency(bench.connect, bench.collection, vectors, k=gate.k, params=chosen.params)
     advice = f"that is what readers' searches find now{f', with {as_text(chosen.params)}' if chosen.params else ''}"
     measured = measure(bench, tried, chosen, latency["1"], advice=advice, relevance={"note": _NOT_JUDGED})
-    verdicts = [_unless_settled(verdict) for verdict in look(measured, gate, files)]
+    verdicts = [_unless_settled(verdict) for verdict in look(measured, bench.corpus, files)]
     facts = {
         **facts_of(bench, tried, chosen, measured, verdicts),
         "overlap": None,

