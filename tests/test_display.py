@@ -11,7 +11,6 @@ from reindex.releases import release_report
 from reindex.settings import Index
 from tests.fakes import FIRST_NIGHT, past_release, release_files
 
-
 STARTED = "2026-01-01T02:00:00+00:00"
 
 

@@ -28,8 +28,8 @@ DAG = "reindex_approved"
 # Looked at by people after a run of the tests.
 SCREENSHOTS = PROJECT / "build" / "screenshots"
 _FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--window-size=1360,1000",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1360,1000",
 ]  # fmt: skip
 _ASK = """
 const [method, path, body, done] = arguments;
@@ -237,7 +237,7 @@ def test_a_run_from_airflow_s_form_is_approved_and_rolled_back(
     admin.keep("corpus")
 
 
-def test_airflow_keeps_a_record_of_who_did_what(stack: LiveStack, first: str) -> None:  # noqa: ARG001 - done by then
+def test_airflow_keeps_a_record_of_who_did_what(stack: LiveStack, first: str) -> None:
     with api(stack) as client:
         events = client.get("/api/v2/eventLogs", params={"limit": 1000}).json()["event_logs"]
     done = {(event["event"], event["dag_id"], event["owner"]) for event in events}

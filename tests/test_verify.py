@@ -19,12 +19,14 @@ from reindex.errors import (
     TooManyRejects,
     WrongVectors,
 )
+from reindex.exact import Neighbours
 from reindex.fidelity import check_fidelity
 from reindex.naming import collection_name
 from reindex.records import chunk_schema
 from reindex.releases import ReleaseFiles
 from reindex.settings import Queries as QueriesSection
-from reindex.verify import verify_release
+from reindex.tuning import Queries
+from reindex.verify import keep_queries, verify_release
 from tests.bench import OtherEmbedder, PoorStore, bench_of
 from tests.fakes import STATE_BUCKET, exact_store
 from tests.nights import MODEL, CountingEmbedder, Nights, in_process, with_settings
@@ -112,6 +114,16 @@ def test_questions_are_passages_without_themselves_and_headings(bench: Bench) ->
     kept = bench.files.store.read_table(bench.files.bucket, bench.files.key("queries.parquet"))
     assert kept is not None
     assert sum(own != "" for own in kept.column("own").to_pylist()) == 100
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(3, [0, 1, 2]), (1_000, range(1_000)), (4_000, range(0, 4_000, 4))])
+def test_of_more_queries_than_are_kept_every_kind_is(bench: Bench, asked: int, kept: Any) -> None:
+    names = [str(place) for place in range(asked)]
+    queries = Queries(vectors=np.ones((asked, 2), "float32"), own=names, metric="IP")
+    others = np.full((asked, 1), "other")
+    exact = Neighbours(ids=others, documents=others, scores=np.ones((asked, 1), "float32"))
+    keep_queries(bench.files, queries, exact, k=1)
+    assert bench.files.read_column("queries.parquet", "own") == [str(place) for place in kept]
 
 
 def test_the_quickest_setting_that_finds_enough_is_chosen(nights: Nights) -> None:
