@@ -5,10 +5,10 @@ CORPUS := $(if $(DOCS),my-docs,python-docs)
 FOLDER := $(or $(DOCS),$(SAMPLE))
 QUESTION ?= $(if $(DOCS),what is this about?,how do I parse json)
 
-.PHONY: help setup demo up down test bench lint check format reference
+.PHONY: help setup demo up down test compose-test bench lint check format reference
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
 
 setup: .venv/installed  ## make a virtual environment from the pinned requirements
 
@@ -34,6 +34,9 @@ down:  ## stop the embedded stack; what it holds stays
 
 test: setup  ## run every test; the live ones start a stack of their own
 	$(BIN)/pytest
+
+compose-test: setup  ## bring docker-compose.yaml up on a Docker daemon of its own, and try it; root, Debian, 20 minutes
+	tests/compose/run
 
 bench: setup .bench/llamaindex/installed  ## measure every claim of speed, beside LlamaIndex too; about an hour
 	$(BIN)/python benchmarks/all.py

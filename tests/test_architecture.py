@@ -48,7 +48,7 @@ LAYERS = [
         "evaluate",
     },
     {"noise", "cluster", "standing"},
-    {"jobs", "runs", "stack", "sample_corpus", "display", "overview", "upload", "site", "signals"},
+    {"jobs", "runs", "stack", "probe", "sample_corpus", "display", "overview", "upload", "site", "signals"},
     {"cli"},
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}

@@ -77,6 +77,7 @@ COVERED = {
     "make test": "runs this test",
     "make check": "runs this test",
     "make bench": "an hour",
+    "make compose-test": "a quarter of an hour, with Docker: by itself",
     "make format": "changes the code",
     "make reference": "tests/test_corpus_reference.py::test_the_page_is_what_the_settings_say",
     "python -m reindex.sample_corpus": "tests/test_docs.py::test_the_sample_corpus_is_written",
