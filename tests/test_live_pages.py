@@ -237,6 +237,21 @@ def test_a_run_from_airflow_s_form_is_approved_and_rolled_back(
     admin.keep("corpus")
 
 
+def test_what_is_refused_stays_green(stack: LiveStack, admin: Browser, first: str) -> None:
+    live = live_release(stack)
+    admin.open(f"/reindex/corpora/{CORPUS}")
+    admin.find("form[data-act=run] [name=rebuild]").click()
+    admin.press("Run now")
+    assert admin.said().startswith("Run manual__")
+    admin.wait_for("Refuse")
+    admin.press("Refuse")
+    assert admin.said() == "Reject: recorded as the answer of admin."
+    assert wait_for_run(stack, "manual")["state"] == "success"
+    refused = stack.answer("releases", CORPUS)[0]
+    assert (refused["state"], refused["documents"]) == ("green", 25)
+    assert live_release(stack) == live
+
+
 def test_airflow_keeps_a_record_of_who_did_what(stack: LiveStack, first: str) -> None:
     with api(stack) as client:
         events = client.get("/api/v2/eventLogs", params={"limit": 1000}).json()["event_logs"]
