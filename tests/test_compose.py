@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from reindex.importers import IMPORTERS
+from reindex.milvus import capabilities_of
 from reindex.settings import PROJECT
 from reindex.stack.environment import airflow_environment
 from reindex.stack.ports import choose_ports
@@ -159,3 +161,10 @@ def test_the_tests_servers_change_images_and_what_comes_with_them() -> None:
 def embedded_state(home: Path) -> StackState:
     secrets = dict.fromkeys(SECRETS, "a secret")
     return StackState(home=home, run=home, corpora=home, ports=choose_ports({}), secrets=secrets)
+
+
+def test_the_milvus_that_it_names_is_one_that_a_run_takes() -> None:
+    """And so is that of the values for Kubernetes."""
+    chart = yaml.safe_load((PROJECT / "docs/kubernetes/milvus-values.yaml").read_text(encoding="utf-8"))
+    for version in (SERVICES["milvus"]["image"].partition(":")[2], chart["image"]["all"]["tag"]):
+        assert capabilities_of(version).importer in IMPORTERS

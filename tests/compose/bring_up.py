@@ -85,6 +85,14 @@ class Compose:
     def staying(self) -> list[dict[str, Any]]:
         return [found for found in self.containers() if service_of(found) not in ONCE]
 
+    def worker_seconds(self) -> dict[str, float]:
+        """Return the seconds of a processor that each Ray worker has taken since it was started."""
+        workers = [found["Id"] for found in self.staying() if service_of(found) == "ray-worker"]
+        with httpx.Client(transport=httpx.HTTPTransport(uds=SOCKET.removeprefix("unix://"))) as daemon:
+            asked = {"stream": "false", "one-shot": "true"}
+            said = {name: daemon.get(f"http://docker/containers/{name}/stats", params=asked).json() for name in workers}
+        return {name: stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9 for name, stats in said.items()}
+
     def wait_until_healthy(self, *, workers: int = 1) -> None:
         """Wait until each service has all its containers, and every one of them says that it is healthy."""
         expected = sorted([*SERVERS, *AIRFLOW, *["ray-worker"] * (workers - 1)])
@@ -244,13 +252,16 @@ def test_people_log_in_from_outside_as_who_they_are(compose: Compose) -> None:
         assert httpx.post(f"http://127.0.0.1:{PORT}/auth/token", json=login).status_code == httpx.codes.UNAUTHORIZED
 
 
-def test_a_second_worker_joins_and_a_release_that_needs_workers_goes_through(compose: Compose, tmp_path: Path) -> None:
+def test_a_second_worker_joins_and_both_do_a_release(compose: Compose, tmp_path: Path) -> None:
     compose("up", "--detach", "--scale", "ray-worker=2")
     compose.wait_until_healthy(workers=2)
     write_documents(tmp_path / "documents", 150)  # more than a job embeds in its own process
     compose.reindex("put", "docs", "/documents", volume=f"{tmp_path}/documents:/documents:ro")
+    before = compose.worker_seconds()
     report = compose.reindex("run", "docs")
     assert (report["indexed"], report["promoted"]) == (150, True)
+    worked = [seconds - before[worker] for worker, seconds in compose.worker_seconds().items()]
+    assert min(worked) > 0.25 * sum(worked), worked
 
 
 @pytest.mark.parametrize("service", SERVERS + AIRFLOW)
