@@ -252,15 +252,15 @@ def test_what_is_refused_stays_green(stack: LiveStack, admin: Browser, first: st
     assert live_release(stack) == live
 
 
-def test_airflow_keeps_a_record_of_who_did_what(stack: LiveStack, first: str) -> None:
+@pytest.mark.parametrize(
+    ("event", "dag"),
+    [("trigger_dag_run", DAG), ("update_hitl_detail", DAG), ("trigger_dag_run", "reindex_roll_back")],
+)
+def test_airflow_keeps_a_record_of_who_did_what(stack: LiveStack, first: str, event: str, dag: str) -> None:
     with api(stack) as client:
-        events = client.get("/api/v2/eventLogs", params={"limit": 1000}).json()["event_logs"]
-    done = {(event["event"], event["dag_id"], event["owner"]) for event in events}
-    assert {
-        ("trigger_dag_run", DAG, "admin"),
-        ("update_hitl_detail", DAG, "admin"),
-        ("trigger_dag_run", "reindex_roll_back", "admin"),
-    } <= done
+        # All at once would be more than Airflow answers with.
+        found = client.get("/api/v2/eventLogs", params={"event": event, "dag_id": dag, "owner": "admin"}).json()
+    assert found["total_entries"] > 0
 
 
 def test_a_backfill_goes_through_airflow_s_form_and_its_reason_is_three_clicks_away(
