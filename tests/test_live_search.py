@@ -143,6 +143,17 @@ def test_a_search_that_fails_is_counted_and_the_next_one_has_a_new_connection() 
     assert server.connections == before + 4
 
 
+def test_a_reader_who_waits_for_a_connection_to_a_server_that_was_away_has_had_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, files = Server(), two_releases()
+    measure_at_rest(server.connect, files)
+    monkeypatch.setattr(live_search, "_AWAY_SECONDS", 0.0)
+    probed(server, files, "load")
+    facts = live_search_facts(files)["live_search"]["stages"]["load"]
+    assert (facts["failed"], facts["searches"] > 5) == (1, True)
+
+
 def test_a_wait_that_is_no_work_on_a_release_is_not_probed() -> None:
     server, files = Server(), two_releases()
     measure_at_rest(server.connect, files)

@@ -41,6 +41,8 @@ _IDLE_SEARCHES = 200
 _REST_PACE_SECONDS = 0.01
 # Longer than they take where a search takes as long as people wait for one.
 _REST_SECONDS = 30.0
+# A connection takes some milliseconds; one that takes this long has waited for a server that was away.
+_AWAY_SECONDS = 2.0
 # What a report is read without, and what a probe that is killed loses: a tenth of the stage, within these seconds.
 _UNWRITTEN_SHARE = 0.1
 _UNWRITTEN_SECONDS = (5.0, 60.0)
@@ -76,8 +78,11 @@ class _Reader:
         asked = self._questions
         try:
             if self._store is None:
+                started = time.monotonic()
                 self._opened = self._connect()
                 self._store = self._opened.__enter__()
+                if time.monotonic() - started > _AWAY_SECONDS:
+                    return None
             started = time.monotonic()
             self._store.search(asked.alias, [next(self._vectors)], k=asked.k, params=asked.params, is_strong=False)
             return 1000 * (time.monotonic() - started)
