@@ -201,7 +201,8 @@ def test_a_trigger_over_rest_with_a_logical_date_replaces_the_release_before(
     searched = files.needed_report("verify")["live_search"]
     assert (searched["live"], searched["idle"]["searches"]) == (docs["release"], 200)
     assert searched["stages"]["embed"]["searches"] > 10
-    assert searched["stages"]["load"]["failed"] > 0
+    # Whether one of them fails is chance: Milvus may be back before the wait for it begins, and its probe with it.
+    assert searched["stages"]["load"]["searches"] > 0
     assert [event["extra"].get("release") for event in events] == [docs["release"], release]
     states = {row["release"]: row["state"] for row in stack.answer("releases", "docs")}
     assert states == {release: "live", docs["release"]: "retained"}
