@@ -256,7 +256,7 @@ def index_anew(release: Release, params: dict[str, int]) -> None:
     client.drop_index(release.collection, "vector")
     declared = client.prepare_index_params()
     declared.add_index("vector", index_type=index.type, index_name="vector", metric_type=index.metric, params=params)
-    # It is not waited for: a deleted row counts as one to index until the server merges its segment, which may be long.
+    # It is not waited for: after a deletion that was seen to take minutes, and what is declared is what is checked.
     client.create_index(release.collection, declared)
 
 
