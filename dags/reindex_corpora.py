@@ -16,13 +16,13 @@ from reindex.snapshot import MOMENT_PATTERN
 from reindex_airflow import hooks, tasks
 from reindex_airflow.assets import live_index
 from reindex_airflow.deadline import deadlines
+from reindex_airflow.links import link_to_release
 from reindex_airflow.operators import (
     BuildIndexOperator,
     BulkLoadOperator,
     EmbedOperator,
     RayJobOperator,
     VerifyOperator,
-    link_to_release,
 )
 
 # Airflow shows what has no section, and folds a section away until somebody opens it.

@@ -12,7 +12,8 @@ from airflow.sdk import Param, dag
 from reindex.naming import RELEASE_PATTERN, ROLLBACK_DAG
 from reindex.settings import corpus_files
 from reindex_airflow import hooks, tasks
-from reindex_airflow.operators import ReloadOperator, link_to_release
+from reindex_airflow.links import link_to_release
+from reindex_airflow.operators import ReloadOperator
 
 corpora = list(corpus_files(hooks.corpora()))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from reindex_airflow.operators import PAGES_PREFIX, CheckedReleaseLink, RayJobLink, ReleaseLink, ReportLink
+from reindex_airflow.links import PAGES_PREFIX, CheckedReleaseLink, RayJobLink, ReleaseLink, ReportLink
 
 
 class ReindexPlugin(AirflowPlugin):

@@ -25,7 +25,7 @@ from reindex_airflow import hooks
 from airflow.configuration import conf
 from fastapi.routing import APIRoute
 from reindex.records import REJECT_SCHEMA
-from reindex_airflow.operators import ReportLink
+from reindex_airflow.links import ReportLink
 from reindex_airflow.pages import app as plugin_app
 from tests.fakes import release_files
 

@@ -10,8 +10,7 @@ from abc import abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseOperatorLink, conf
-from airflow.sdk.execution_time.xcom import XCom
+from airflow.sdk import BaseOperator
 from airflow.sdk.observability import stats
 
 from reindex.bulk_load import begin_load, finish_load
@@ -27,72 +26,19 @@ from reindex.rollback import begin_reload
 from reindex.signals import release_metrics
 from reindex.tuning import production_params
 from reindex_airflow import hooks
+from reindex_airflow.links import JOB_KEY, CheckedReleaseLink, RayJobLink, ReportLink
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger, call_off
 
 if TYPE_CHECKING:
-    from airflow.sdk import DAG, Context
+    from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
 RAY_POOL = "ray"
-PAGES_PREFIX = "/reindex"
-_JOB_KEY = "ray_job"
-_PAGE_KEY = "release_page"
 # What a person is to read who is asked to approve.
 VERDICT_KEY = "verdict"
 _UNFINISHED_JOB = {"PENDING", "RUNNING"}
 # What is over within this is not worth the way to the triggerer and back, which takes some four seconds.
 _WAIT_HERE_SECONDS = 60.0
-
-
-class RayJobLink(BaseOperatorLink):
-    """From a task to its job in the Ray dashboard."""
-
-    name = "Ray job"
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        return str(XCom.get_value(ti_key=ti_key, key=_JOB_KEY) or "")
-
-
-class ReportLink(BaseOperatorLink):
-    """From the task that verifies a release to the page of what it measured."""
-
-    name = "Report"
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        return _page(f"releases/{operator.corpus}/{operator.release}/report")
-
-
-class ReleaseLink(BaseOperatorLink):
-    """From any task of a run to the page of its release, which the run's first task has named."""
-
-    name = "Release"
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        named_by = operator.dag.roots[0].task_id
-        page = XCom.get_one(key=_PAGE_KEY, dag_id=ti_key.dag_id, run_id=ti_key.run_id, task_id=named_by)
-        return str(page or "")
-
-
-class CheckedReleaseLink(BaseOperatorLink):
-    """From a check to the page of the release that it measures."""
-
-    name = "Release"
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        return _release_page(operator.corpus, operator.live)
-
-
-def link_to_release(dag: DAG) -> DAG:
-    """Lead from every task of a DAG to its run's release: operators take no links when they are made."""
-    for task in dag.tasks:
-        task.operator_extra_links = (*task.operator_extra_links, ReleaseLink())
-    return dag
-
-
-def name_release(context: Context, corpus: str, release: str) -> str:
-    """Tell the links of the run's tasks which release it is about, and return it."""
-    context["ti"].xcom_push(key=_PAGE_KEY, value=_release_page(corpus, release))
-    return release
 
 
 class _StageOperator(BaseOperator):
@@ -144,7 +90,7 @@ class RayJobOperator(_StageOperator):
         files.forget_failure()
         with recorded_failure(files, self.stage):
             self.job = running or self._submit(context, jobs)
-        context["ti"].xcom_push(key=_JOB_KEY, value=f"{services.ray.url}/#/jobs/{self.job}")
+        context["ti"].xcom_push(key=JOB_KEY, value=f"{services.ray.url}/#/jobs/{self.job}")
         trigger = RayJobTrigger(job=self.job, corpus=self.corpus, release=self.release, stage=self.stage)
         return self._await(context, trigger)
 
@@ -168,12 +114,12 @@ class RayJobOperator(_StageOperator):
             hooks.RayJobs(hooks.services().ray).stop(self.job)
 
     def _running_job(self, context: Context, jobs: hooks.RayJobs) -> str | None:
-        job = str(context["task_state_store"].get(_JOB_KEY) or "")
+        job = str(context["task_state_store"].get(JOB_KEY) or "")
         return job if job and jobs.status(job) in _UNFINISHED_JOB else None
 
     def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
         job = job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
-        context["task_state_store"].set(_JOB_KEY, job)
+        context["task_state_store"].set(JOB_KEY, job)
         jobs.submit(job, f"python -m reindex.jobs {self.stage} --corpus {self.corpus} --release {self.release}")
         return job
 
@@ -346,14 +292,6 @@ STAGE_DOCS = {
         "run the corpus again."
     ),
 }
-
-
-def _page(path: str) -> str:
-    return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}{PAGES_PREFIX}/{path}"
-
-
-def _release_page(corpus: str, release: str) -> str:
-    return _page(f"corpora/{corpus}/releases/{release}")
 
 
 async def _first_event(trigger: BaseTrigger, seconds: float) -> dict[str, Any] | None:

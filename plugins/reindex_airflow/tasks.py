@@ -29,7 +29,8 @@ from reindex.settings import Corpus, corpus_files, load_corpus
 from reindex.snapshot import choose_moment, take_snapshot
 from reindex_airflow import hooks
 from reindex_airflow.assets import ROLLED_BACK, live_index
-from reindex_airflow.operators import VERDICT_KEY, name_release, tell_metrics
+from reindex_airflow.links import name_release
+from reindex_airflow.operators import VERDICT_KEY, tell_metrics
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
