@@ -431,7 +431,7 @@ import json, sys
 from types import SimpleNamespace
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
-from reindex_airflow import operators
+from reindex_airflow import links
 pushed = {"reindex_asked": ("snapshot", "page of R"), "reindex_roll_back": ("choose", "page of S")}
 
 class XCom:
@@ -440,7 +440,7 @@ class XCom:
         named_by, page = pushed[dag_id]
         return page if (key, run_id, task_id) == ("release_page", "run", named_by) else None
 
-operators.XCom = XCom
+links.XCom = XCom
 bag = DagBag(dag_folder=sys.argv[1])
 found = {}
 for name in pushed:
@@ -498,7 +498,7 @@ for trigger in (
     path, arguments = trigger.serialize()
     round_trips.append(import_string(path)(**arguments).serialize() == (path, arguments))
 import sys
-bare = [name for name in ("hooks", "tasks", "operators", "triggers", "assets") if name in sys.modules]
+bare = [name for name in ("hooks", "tasks", "operators", "links", "triggers", "assets") if name in sys.modules]
 paged = "airflow.api_fastapi.core_api.security" in sys.modules
 print("\\n" + json.dumps({"plugins": names, "round_trips": round_trips, "bare": bare, "paged": paged}))
 """
