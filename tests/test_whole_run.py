@@ -19,10 +19,9 @@ from reindex.ledger import Ledger, check_ledger
 from reindex.plan import BUILD, UNCHANGED
 from reindex.records import DOCUMENT_SCHEMA, Memory
 from reindex.recount import draw_ledger
-from reindex.sandbox import Sandbox
 from reindex.scan import FILED_SCHEMA
 from tests.fakes import STATE_BUCKET
-from tests.nights import CountingEmbedder, Nights, in_process, with_settings
+from tests.nights import CountingEmbedder, Nights, RememberingSandbox, in_process, with_settings
 
 PARAGRAPHS = [
     " ".join(f"Sentence {j} of part {i} counts {i * 7 + j * 13} {topic} at station {j * j + i}." for j in range(16))
@@ -527,11 +526,11 @@ def test_one_knob_embeds_again_exactly_what_it_decides(
 def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the keys of the documents that are parsed and chunked from now on, as they come."""
     read: list[str] = []
-    run = Sandbox.run
+    run = RememberingSandbox.run
 
-    def counted(sandbox: Sandbox, key: str, data: bytes) -> Any:
+    def counted(sandbox: RememberingSandbox, key: str, data: bytes) -> Any:
         read.append(key)
         return run(sandbox, key, data)
 
-    monkeypatch.setattr(Sandbox, "run", counted)
+    monkeypatch.setattr(RememberingSandbox, "run", counted)
     return read
