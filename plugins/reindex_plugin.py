@@ -1,4 +1,8 @@
-"""The one file that Airflow's plugin loader reads: it registers what `reindex_airflow` has for the web interface."""
+"""The one file that Airflow's plugin loader reads: it registers what `reindex_airflow` has for the web interface.
+
+Where plugins are loaded at once (`core.lazy_load_plugins`), the scheduler imports here, once, what each of its tasks
+would import anew: they are forked from it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+import reindex.milvus  # noqa: F401 - what a task opens its connection with
+import reindex_airflow.tasks  # noqa: F401 - what the DAGs import
 from reindex_airflow.links import PAGES_PREFIX, CheckedReleaseLink, RayJobLink, ReleaseLink, ReportLink
 
 

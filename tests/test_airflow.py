@@ -511,6 +511,21 @@ print("\\n" + json.dumps({"plugins": names, "round_trips": round_trips, "bare": 
     assert not found["paged"]
 
 
+def test_a_scheduler_that_loads_plugins_at_once_has_what_its_tasks_need_and_no_thread_that_a_fork_would_lose(
+    tmp_path: Path,
+) -> None:
+    code = """
+import json, os, sys, threading
+os.environ["AIRFLOW__CORE__LAZY_LOAD_PLUGINS"] = "False"
+import airflow
+there = {name: name in sys.modules for name in ("reindex_airflow.tasks", "pymilvus", "torch", "ray")}
+print("\\n" + json.dumps({"there": there, "threads": [thread.name for thread in threading.enumerate()]}))
+"""
+    found = look(code, corpora=tmp_path, home=tmp_path)
+    assert found["there"] == {"reindex_airflow.tasks": True, "pymilvus": True, "torch": False, "ray": False}
+    assert found["threads"] == ["MainThread"]
+
+
 def test_the_connection_to_milvus_may_say_what_it_may_take(tmp_path: Path) -> None:
     code = """
 import json

@@ -102,6 +102,7 @@ def airflow_environment(state: StackState) -> dict[str, str]:
             "EXECUTION_API_SERVER_URL": f"{url}/execution/",
             "EXECUTOR": "LocalExecutor",
             "FERNET_KEY": state.secrets["airflow_fernet_key"],
+            "LAZY_LOAD_PLUGINS": "False",  # tasks are forked from the scheduler, and then have what the plugin imports
             "LOAD_EXAMPLES": "False",
             "MAX_ACTIVE_TASKS_PER_DAG": "3",
             "PARALLELISM": "3",
