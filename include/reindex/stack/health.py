@@ -19,6 +19,8 @@ from reindex.stack import provision
 from reindex.stack.state import StackState, client_environment
 
 _RECOVERY_SECONDS = 60.0
+# Airflow's API server answers nobody while it gets ready for its first task: seven seconds, on a slow machine.
+_ANSWER_SECONDS = 20.0
 
 
 def seaweedfs_is_healthy(state: StackState, _started: float) -> bool:
@@ -88,7 +90,7 @@ def _get(url: str, headers: dict[str, str] | None = None) -> httpx.Response | No
     """Return the answer if it is one of success."""
     try:
         # Not through a proxy that the environment names: every address is this machine's.
-        return httpx.get(url, headers=headers, trust_env=False, timeout=provision.CALL_SECONDS).raise_for_status()
+        return httpx.get(url, headers=headers, trust_env=False, timeout=_ANSWER_SECONDS).raise_for_status()
     except httpx.HTTPError:
         return None
 
