@@ -1,6 +1,6 @@
 """Whether a program of the stack does its work, and what remains to be set up in it once it does.
 
-A check gets the moment (seconds since 1970) at which the program was started, and answers within seconds.
+A check gets the moment (seconds since 1970) at which the program was started, and waits some seconds for an answer.
 """
 
 from __future__ import annotations
