@@ -8,7 +8,7 @@ import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,7 +36,6 @@ from reindex.explain import explain_passage
 from reindex.groups import check_group
 from reindex.judgements import read_judgements
 from reindex.live_index import find_live
-from reindex.milvus import MilvusStore
 from reindex.naming import (
     CHECK_DAG,
     ROLLBACK_DAG,
@@ -66,6 +65,9 @@ from reindex.snapshot import check_has_come, read_moment
 from reindex.storage import ObjectStore
 from reindex.store import readable_columns
 from reindex.upload import put_files
+
+if TYPE_CHECKING:
+    from reindex.milvus import MilvusStore
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON value instead of text")]
@@ -110,7 +112,7 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def corpora(as_json: AsJson = False) -> None:
     """List the corpora and what is live of each; exit status 1 if a corpus file cannot be read."""
-    with MilvusStore(milvus_connection(_environment())) as store:
+    with _milvus() as store:
         rows = [_corpus_row(name, store) for name in corpus_files(corpora_folder(_environment()))]
     print_json(rows) if as_json else print_table(rows)
     if any(row["problem"] for row in rows):
@@ -169,7 +171,7 @@ def releases(corpus: CorpusName, as_json: AsJson = False) -> None:
     """List the corpus's releases, newest first: state, rows, recall, seconds."""
     _corpus(corpus)
     objects, bucket = _objects(), state_bucket(_environment())
-    with MilvusStore(milvus_connection(_environment())) as store:
+    with _milvus() as store:
         collections = set(store.collections())
         live = store.resolve_alias(alias_name(corpus))
     rows = [
@@ -245,7 +247,7 @@ def retire(
 ) -> None:
     """Unload and drop what the corpus's retention does not keep, as every run does at its end; never what is live."""
     retention = _corpus(corpus).retention
-    with MilvusStore(milvus_connection(_environment())) as store:
+    with _milvus() as store:
         # No release is this command's own.
         report = retire_releases(store, _files(corpus, ""), retention, dry_run=dry_run)
     print_json({**report, "dry_run": dry_run}) if as_json else print_retired(report, dry_run=dry_run)
@@ -265,13 +267,13 @@ def search(
     """Search the corpus through its alias, as its readers do."""
     settings = _corpus(corpus)
     asked = [_group(name) for name in groups or ()]
-    with MilvusStore(milvus_connection(_environment())) as store:
+    with _milvus() as store:
         live = find_live(store, _files(corpus, ""))
     readers = reader_groups(settings.permissions, live.corpus.permissions, asked, live.release)
     vector, params = live.embed_queries([text])[0].tolist(), live.search_params(k)
     # The collection that was asked about, even if the alias has moved on since: it is known what readers may find.
     collection = live.collection
-    with MilvusStore(milvus_connection(_environment())) as store:
+    with _milvus() as store:
         columns = readable_columns(store, collection)
         found = store.search(
             collection, [vector], k=k, params=params, columns=columns, expression=expression, groups=readers
@@ -286,7 +288,7 @@ def search(
 def explain(corpus: CorpusName, passage: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Show where a hit comes from, by its id: document, version, place in it, part, release, who promoted it."""
     _corpus(corpus)
-    with MilvusStore(milvus_connection(_environment())) as store:
+    with _milvus() as store:
         # Which release it is, the alias says.
         found = explain_passage(store, _files(corpus, ""), passage)
     print_json(found) if as_json else print_explanation(found)
@@ -304,7 +306,7 @@ def erase(
     The object in the source bucket is not deleted: say so to whoever owns it.
     """
     source, bucket = _corpus(corpus).source, state_bucket(_environment())
-    with MilvusStore(milvus_connection(_environment())) as store:
+    with _milvus() as store:
         erasure = Erasure(objects=_objects(), vectors=store, bucket=bucket, corpus=corpus, key=key)
         report = erase_document(erasure, source, reason=reason, by=_user())
     print_json(report) if as_json else print_erasure(report)
@@ -328,7 +330,7 @@ def evaluate(
     judgements = read_judgements(
         queries.read_bytes(), qrels.read_bytes(), queries_file=str(queries), qrels_file=str(qrels)
     )
-    with MilvusStore(milvus_connection(_environment())) as store:
+    with _milvus() as store:
         live = find_live(store, _files(corpus, ""))
         report = evaluate_live(store, live, judgements, embed=live.embed_queries, qrels_file=str(qrels))
     print_json(report) if as_json else print_evaluation(report)
@@ -366,6 +368,14 @@ def _corpus(name: str) -> Corpus:
 
 def _objects() -> ObjectStore:
     return ObjectStore(s3_connection(_environment()))
+
+
+def _milvus() -> MilvusStore:
+    """Open a connection to Milvus; use it as a context manager."""
+    # Here, because its client takes a third of the time that a command takes to start, and many do without.
+    from reindex.milvus import MilvusStore
+
+    return MilvusStore(milvus_connection(_environment()))
 
 
 def _group(name: str) -> str:

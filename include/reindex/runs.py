@@ -18,6 +18,8 @@ from reindex.snapshot import choose_moment
 
 _TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 1.0
+# A run is looked at this often at first, then less and less: an end is seen late by a fiftieth of the run at most.
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.5, 5.0, 0.02
 _NEW_DAG_SECONDS = 90.0
 _OUTAGE_SECONDS = 60.0
 _ENDED = {"success", "failed"}
@@ -94,8 +96,8 @@ class Airflow:
         return RunState(state=state, stages=dict.fromkeys(run.kind.stages, "waiting") | found)
 
     def follow(self, run: Run) -> Iterator[RunState]:
-        """Yield where the run stands, about once a second, until it has ended."""
-        answered_at = time.monotonic()
+        """Yield where the run stands, again and again until it has ended."""
+        began = answered_at = time.monotonic()
         while True:
             try:
                 state = self.state(run)
@@ -107,7 +109,8 @@ class Airflow:
                 # The run goes on while the API server is started again.
                 if time.monotonic() - answered_at > _OUTAGE_SECONDS:
                     raise
-            time.sleep(_POLL_SECONDS)
+            share = _POLL_SHARE * (time.monotonic() - began)
+            time.sleep(min(_LONGEST_POLL_SECONDS, max(_FIRST_POLL_SECONDS, share)))
 
     def failure(self, run: Run) -> RunFailed:
         """Return why a failed run failed: the reason that its stage gave, from the task's log."""
