@@ -1,7 +1,7 @@
 """The one file that Airflow's plugin loader reads: it registers what `reindex_airflow` has for the web interface.
 
-Where plugins are loaded at once (`core.lazy_load_plugins`), the scheduler imports here, once, what each of its tasks
-would import anew: they are forked from it.
+Where plugins are loaded at once (`core.lazy_load_plugins`), the scheduler imports and reads here, once, what each of
+its tasks would anew: they are forked from it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from airflow.plugins_manager import AirflowPlugin
 
 import reindex.milvus  # noqa: F401 - what a task opens its connection with
 import reindex_airflow.tasks  # noqa: F401 - what the DAGs import
+from reindex.storage import learn_protocol
 from reindex_airflow.links import PAGES_PREFIX, CheckedReleaseLink, RayJobLink, ReleaseLink, ReportLink
+
+learn_protocol()
 
 
 class ReindexPlugin(AirflowPlugin):
