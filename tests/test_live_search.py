@@ -60,7 +60,7 @@ def two_releases() -> ReleaseFiles:
     return release_files(NEXT, live.store)
 
 
-def probed(server: Server, files: ReleaseFiles, stage: str, searches: int = 5) -> None:
+def probed(server: Server, files: ReleaseFiles, stage: str, searches: int = 8) -> None:
     """Let a probe ask for some time, and wait until it has written."""
     with LiveProbe(server.connect, files, stage) as probe:
         enough = len(server.asked) + searches
@@ -83,12 +83,12 @@ def test_at_rest_the_live_release_is_asked_its_own_kept_queries_through_the_alia
     begun = measure_at_rest(server.connect, files)
     assert (begun["live"], begun["note"], begun["idle"]["searches"]) == (LIVE, "", 200)
     assert begun["budget_ms"] == pytest.approx(1.5 * begun["idle"]["p99"], abs=0.001)
-    assert len(server.asked) == 220
+    assert len(server.asked) == 1 + 20 + 200
     assert server.asked[1] == {
         "name": "docs", "vectors": [[0.0, 1.0]], "k": 10, "params": {"ef": 40}, "is_strong": False,
     }  # fmt: skip
     assert measure_at_rest(server.connect, files) == begun
-    assert len(server.asked) == 220
+    assert len(server.asked) == 1 + 20 + 200
 
 
 def test_a_corpus_may_name_its_budget() -> None:
@@ -141,6 +141,25 @@ def test_a_search_that_fails_is_counted_and_the_next_one_has_a_new_connection() 
     found = live_search_facts(files)["live_search"]["stages"]["index"]
     assert found["failed"] == 3
     assert server.connections == before + 4
+
+
+def test_the_first_search_of_a_connection_which_looks_the_collection_up_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, files = Server(), two_releases()
+    measure_at_rest(server.connect, files)
+    answer = server.search
+
+    def slow_at_first(*words: Any, **how: Any) -> list[Any]:
+        time.sleep(0.2 if server.connections > opened else 0.0)
+        server.connections = opened
+        return answer(*words, **how)
+
+    opened = server.connections
+    monkeypatch.setattr(server, "search", slow_at_first)
+    probed(server, files, "load")
+    facts = live_search_facts(files)["live_search"]["stages"]["load"]
+    assert (facts["failed"], facts["p99"] < 200) == (0, True)
 
 
 def test_a_reader_who_waits_for_a_connection_to_a_server_that_was_away_has_had_no_answer(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -20,9 +20,10 @@ PACE_SECONDS = 0.1
 # A budget that the corpus does not name, of the 99th percentile at rest.
 BUDGET_RATIO = 1.5
 _BRAKE_FILE = "brake.json"
-_WINDOW_SECONDS = 10.0
-# Of fewer searches the 99th percentile is the slowest one: a single hiccup would stop everything.
-_FEWEST_SEARCHES = 50
+# Live search is over its budget if it is so over a minute, and still is over the end of it.
+_WINDOW_SECONDS, _END_SECONDS = 60.0, 10.0
+# Half a minute of them: of fewer the 99th percentile is one or two, and what is over by then stands in nobody's way.
+_FEWEST_SEARCHES = 300
 # Longer than any budget, and yet a number: a search that failed.
 _NEVER_MS = 1e9
 # The brake holds for at most this share of a stage's time: work that slows search down even so takes twice as long, and
@@ -61,15 +62,24 @@ def waits(samples: Iterable[Sample]) -> list[float]:
 
 
 def should_brake(recent: Iterable[Sample], budget_ms: float, *, held: float, elapsed: float) -> bool:
-    """Return whether work is to pause: live search has been over its budget, and the brake was not held too long yet.
+    """Return whether work is to pause: live search is over its budget, and the brake was not held too long yet.
 
+    `recent` are the searches of the last minute, in order. The 99th percentile of a few seconds is one search, which
+    the budget allows to be slow if a hundred are quick; that of the minute alone would hold the brake for what is over.
     `held` and `elapsed` are seconds since the stage began. A search that failed is over any budget.
     """
     asked = list(recent)
-    waited = waits(asked) + [_NEVER_MS for sample in asked if sample.milliseconds is None]
+    waited = _waits_and_failures(asked)
     if len(waited) < _FEWEST_SEARCHES or held >= _MOST_HELD * elapsed:
         return False
-    return percentiles([wait / 1000 for wait in waited], _WINDOW_SECONDS).p99 > budget_ms
+    last = _waits_and_failures([sample for sample in asked if asked[-1].at - sample.at <= _END_SECONDS])
+    return len(last) > 1 and all(percentiles(some, _WINDOW_SECONDS).p99 > budget_ms for some in (waited, last))
+
+
+def _waits_and_failures(samples: Sequence[Sample]) -> list[float]:
+    """Return the seconds that readers waited, where nobody was answered the longest."""
+    failed = [_NEVER_MS for sample in samples if sample.milliseconds is None]
+    return [wait / 1000 for wait in waits(samples) + failed]
 
 
 @dataclass(slots=True, kw_only=True)
