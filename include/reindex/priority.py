@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 _SESSION = Path("/proc/self/autogroup")
 
@@ -14,12 +19,23 @@ _SESSION = Path("/proc/self/autogroup")
 def stay_behind() -> None:
     """Give the calling thread, and what it starts, the lowest priority for processor and disk: search comes first."""
     os.nice(19)
-    # Neither is there on every system, or allowed in every container.
+    step_aside()
+    with suppress(AttributeError, OSError, psutil.Error):
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def step_aside() -> None:
+    """Let the calling thread, and what it starts, give a processor up as soon as anybody else wants it."""
+    # It is not there on every system, or allowed in every container.
     with suppress(AttributeError, OSError):
         # What is merely nice keeps a processor to the end of its slice, some milliseconds for each step of a search.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(AttributeError, OSError, psutil.Error):
-        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def done_behind(work: Callable[[], T]) -> T:
+    """Do some work at the lowest priority, in a thread of its own: the caller's could not come back from there."""
+    with ThreadPoolExecutor(1, initializer=stay_behind) as pool:
+        return pool.submit(work).result()
 
 
 def worker_stays_behind() -> None:

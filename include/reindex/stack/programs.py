@@ -43,6 +43,8 @@ class Program:
     stop_seconds: int = 10
     # Readers are answered first: what serves them runs before everything else on the machine.
     niceness: int = 10
+    # And of what is nicer, whoever nobody waits for by the millisecond gives way at once.
+    steps_aside: bool = False
     once: bool = False
 
 
@@ -114,7 +116,7 @@ def _airflow(*arguments: str) -> Callable[[StackState], list[str]]:
     return lambda _: [str(BIN / "airflow"), *arguments]
 
 
-def _airflow_component(component: str, *arguments: str) -> Program:
+def _airflow_component(component: str, *arguments: str, niceness: int = 10, steps_aside: bool = False) -> Program:
     """Return a program that the API server reports on under the component's name."""
     return Program(
         folder="airflow",
@@ -122,6 +124,8 @@ def _airflow_component(component: str, *arguments: str) -> Program:
         environment=airflow_environment,
         is_healthy=health.airflow_component(component),
         needs=("airflow-migrate",),
+        niceness=niceness,
+        steps_aside=steps_aside,
     )
 
 
@@ -145,6 +149,7 @@ PROGRAMS = {
         environment=ray_environment,
         is_healthy=health.ray_is_healthy,
         port="ray",
+        steps_aside=True,
     ),
     "airflow-migrate": Program(
         folder="airflow",
@@ -174,8 +179,12 @@ PROGRAMS = {
         finish=health.create_pools,
         needs=("airflow-migrate",),
         port="airflow",
+        steps_aside=True,
     ),
     "airflow-scheduler": _airflow_component("scheduler", "scheduler", "--skip-serve-logs"),
-    "airflow-dag-processor": _airflow_component("dag_processor", "dag-processor"),
-    "airflow-triggerer": _airflow_component("triggerer", "triggerer", "--skip-serve-logs", "--capacity", "50"),
+    "airflow-dag-processor": _airflow_component("dag_processor", "dag-processor", steps_aside=True),
+    # It asks live search as readers do, who are no nicer: what it waited for a processor would count as theirs.
+    "airflow-triggerer": _airflow_component(
+        "triggerer", "triggerer", "--skip-serve-logs", "--capacity", "50", niceness=0
+    ),
 }
