@@ -418,6 +418,14 @@ def test_the_queries_that_its_passages_answered_are_dropped_and_the_others_stay(
     assert len(files.read_column("queries.parquet", "floor")) == 2
 
 
+def test_what_was_compared_of_it_goes_with_it(nights: LiveNights) -> None:
+    nights.night(with_secret())
+    files = nights.live_files()
+    files.write_json("cosines.json", {"a digest of what it says": 1.0})
+    nights.erase()
+    assert files.read_json("cosines.json") is None
+
+
 def test_queries_that_were_all_about_it_go_altogether(nights: LiveNights) -> None:
     nights.night(with_secret())
     files = nights.live_files()

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reindex.bench import MEANINGLESS, Bench
+from reindex.bench import MEANINGLESS, Bench, draw
 from reindex.embedders import EMBEDDERS, ENGINES
 from reindex.errors import (
     LedgerMismatch,
@@ -20,7 +20,7 @@ from reindex.errors import (
     WrongVectors,
 )
 from reindex.exact import Neighbours
-from reindex.fidelity import check_fidelity
+from reindex.fidelity import CHECKED_PASSAGES, check_fidelity, cosines_to_model
 from reindex.naming import collection_name
 from reindex.records import chunk_schema
 from reindex.releases import ReleaseFiles
@@ -232,8 +232,27 @@ def test_only_int8_may_differ_from_one_processor_to_another_and_never_from_what_
 ) -> None:
     corpus = with_settings(judged_nights(nights).corpus, embedding={"precision": precision})
     rows = [{"id": "1", "document": "a.md", "section": "", "text": "a", "vector": [1.0, 0.0]}]
-    found = check_fidelity(rows, corpus, lambda _: np.asarray([at(made)]), {"1": at(served)})
+    [(_, cosine)] = cosines_to_model(rows, corpus, lambda _: np.asarray([at(made)]), {})
+    found = check_fidelity(rows, corpus, [cosine], {"1": at(served)})
     assert found.wrong == (() if passes else ("a.md",))
+
+
+def test_what_was_compared_when_the_live_release_was_verified_is_not_embedded_for_that_again(
+    nights: Nights,
+) -> None:
+    nights.run(documents())
+    first = promoted(nights, bench_of(nights))
+    nights.run({**documents(), "007.md": "# Wholly rewritten\n\n" + "of other words and letters " * 40})
+    second = bench_of(nights, first.store)  # type: ignore[arg-type]
+    before, now = ({row["text"] for row in draw(bench).sampled[:CHECKED_PASSAGES]} for bench in (first, second))
+    CountingEmbedder.texts = 0
+    verify_release(second)
+    # The headings, and the passages that the other release did not have.
+    assert 0 < len(now - before) < 10
+    assert CountingEmbedder.texts == 100 + len(now - before)
+    cosines = (second.files.read_json("cosines.json") or {}).values()
+    assert cosines
+    assert min(cosines) > 0.99
 
 
 def at(cosine: float) -> list[float]:
@@ -289,6 +308,7 @@ def test_what_is_live_is_asked_the_same_and_the_most_changed_questions_are_named
 
 
 def test_a_live_release_of_another_model_is_asked_as_its_own_model_asks(nights: Nights) -> None:
+    nights.corpus = with_settings(nights.corpus, embedding={"precision": "bfloat16"})
     nights.run(documents())
     first = bench_of(nights)
     before = nights.live_files()

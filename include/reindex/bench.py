@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from reindex.erasures import erased_rows
 from reindex.exact import Asked, Neighbours
-from reindex.fidelity import CHECKED_PASSAGES, check_fidelity, served_vectors
+from reindex.fidelity import CHECKED_PASSAGES, check_fidelity, cosines_to_model, served_vectors
 from reindex.gates import Measured, Verdict
 from reindex.golden import frozen_judgements, frozen_log
 from reindex.index_types import Params, at_least
@@ -126,18 +126,24 @@ def try_settings(bench: Bench, settings: Sequence[Params]) -> Tried:
 
 
 def measure(
-    bench: Bench, tried: Tried, chosen: Rung, latency: Latency, *, advice: str, relevance: Mapping[str, Any]
+    bench: Bench,
+    tried: Tried,
+    chosen: Rung,
+    latency: Latency,
+    *,
+    advice: str,
+    relevance: Mapping[str, Any],
+    made: Sequence[tuple[str, float]],
 ) -> Measured:
-    """Return what the gates look at, of the setting that was chosen: the ledger is drawn, and vectors are compared."""
+    """Return what the gates look at, of the setting that was chosen: the ledger is drawn, and vectors are compared.
+
+    `made` is what `compared` has returned.
+    """
     looked_at = tried.drawn.sampled[:CHECKED_PASSAGES]
+    served = served_vectors(bench.store, bench.collection, [row["id"] for row in looked_at])
     return Measured(
         ledger=recount(bench, tried.findings),
-        fidelity=check_fidelity(
-            looked_at,
-            bench.corpus,
-            partial(bench.embed, bench.files),
-            served_vectors(bench.store, bench.collection, [row["id"] for row in looked_at]),
-        ),
+        fidelity=check_fidelity(looked_at, bench.corpus, [cosine for _, cosine in made], served),
         recalls=chosen.slices,
         advice=advice,
         is_unindexed=tried.is_unindexed,
@@ -145,6 +151,12 @@ def measure(
         latency=latency,
         params=chosen.params,
     )
+
+
+def compared(bench: Bench, drawn: Drawn, known: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return the cosines of some of the sampled vectors to what the model makes of their texts, see `fidelity`."""
+    embed = partial(bench.embed, bench.files)
+    return cosines_to_model(drawn.sampled[:CHECKED_PASSAGES], bench.corpus, embed, known)
 
 
 def facts_of(

@@ -25,7 +25,7 @@ def beside_live(bench: Bench, drawn: Drawn, params: Params, latency: Mapping[str
     release, theirs = live
     ours = Side(store=bench.store, collection=bench.collection, vectors=drawn.queries.vectors, params=params)
     names = [question.name for question in drawn.questions]
-    overlap = compare_answers(names, ours.hits(gate.k), theirs.hits(gate.k), k=gate.k)
+    overlap = compare_answers(names, ours, theirs, k=gate.k)
     of_live = measure_latency(bench.connect, theirs.collection, theirs.vectors, k=gate.k, params=theirs.params)
     return {
         "overlap": {"live": release, **overlap},

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from reindex.bench import Bench, Tried, facts_of, in_short, latency_facts, measure, try_settings
+from reindex.bench import Bench, Tried, compared, facts_of, in_short, latency_facts, measure, try_settings
 from reindex.errors import Drifted, NotLoaded, SettingsError, UnknownRelease
 from reindex.gates import Verdict, look
 from reindex.latency import Latency, measure_latency
@@ -70,7 +70,8 @@ def check_live(bench: Bench, check: ReleaseFiles) -> dict[str, Any]:
     chosen, vectors = tried.rungs[0], tried.drawn.queries.vectors
     latency = measure_latency(bench.connect, bench.collection, vectors, k=gate.k, params=chosen.params)
     advice = f"that is what readers' searches find now{f', with {as_text(chosen.params)}' if chosen.params else ''}"
-    measured = measure(bench, tried, chosen, latency["1"], advice=advice, relevance={"note": _NOT_JUDGED})
+    made = compared(bench, tried.drawn, known={})
+    measured = measure(bench, tried, chosen, latency["1"], advice=advice, relevance={"note": _NOT_JUDGED}, made=made)
     verdicts = [_unless_settled(verdict) for verdict in look(measured, bench.corpus, files)]
     facts = {
         **facts_of(bench, tried, chosen, measured, verdicts),

@@ -18,7 +18,7 @@ from reindex.erasures import record_erasure, was_erased
 from reindex.exact import similarity, vector_matrix
 from reindex.naming import alias_name, collection_release, tombstone_key
 from reindex.records import ID_COLUMN
-from reindex.releases import QUERIES_FILE, ReleaseFiles, release_names
+from reindex.releases import COSINES_FILE, QUERIES_FILE, ReleaseFiles, release_names
 from reindex.settings import Source
 from reindex.storage import ObjectStore
 from reindex.store import VectorStore, drop_green
@@ -167,6 +167,8 @@ def _rewrite_import(erasure: Erasure, release: str, found: Found) -> None:
     its_files = [path for path in import_files if found.rows[path]]
     if its_files or (held_it and not import_files):
         _drop_queries(erasure, files, its_files)
+        # Nothing is lost with it: the next release compares what it does not find there.
+        erasure.objects.delete(erasure.bucket, files.key(COSINES_FILE))
     erasure.traces.rewrite_tables(its_files)
     _correct_counts(files, {path: found.all_rows[path] - found.rows[path] for path in import_files})
 

@@ -81,6 +81,11 @@ class ExactSearch:
         return [best[0] for best in self._best]
 
 
+def load_engine() -> None:
+    """Load what multiplies, which takes seconds: whoever is going to search may have them to spare now."""
+    import torch  # noqa: F401
+
+
 def merge_neighbours(parts: Sequence[Neighbours], k: int) -> Neighbours:
     """Return the best of several answers to the same question, each over rows of its own."""
     import numpy as np

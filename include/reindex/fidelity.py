@@ -5,7 +5,8 @@ Exact search over wrong vectors agrees with an index over the same ones: recall 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,28 +38,51 @@ class Fidelity:
     wrong: tuple[str, ...]
 
 
-def check_fidelity(
+def cosines_to_model(
     rows: Sequence[dict[str, Any]],
     corpus: Corpus,
     embed: Callable[[list[str]], np.ndarray],
-    served: dict[str, list[float]],
-) -> Fidelity:
-    """Embed some rows' texts once more and set them beside their vectors; and these beside what the server returns."""
+    known: Mapping[str, float],
+) -> list[tuple[str, float]]:
+    """Embed some rows' texts once more; return a name of each text and vector, and the cosine of the two vectors.
+
+    Names that are `known` have their cosine there: the same text and vector were set beside each other before.
+    """
     import numpy as np
 
-    prompt, has_prefix = corpus.embedding.passage_prompt, corpus.chunks.heading_prefix
-    texts = [prompt + embedded_text(row["section"], row["text"], heading_prefix=has_prefix) for row in rows]
+    given = passages_given(rows, corpus)
+    stored = np.asarray([row[VECTOR_COLUMN] for row in rows], "float32")
+    names = [_name_of(text, vector) for text, vector in zip(given, stored, strict=True)]
+    new = [place for place, name in enumerate(names) if name not in known]
+    made = _cosines(stored[new], embed([given[place] for place in new])).tolist() if new else []
+    found = {names[place]: cosine for place, cosine in zip(new, made, strict=True)}
+    return [(name, found[name] if name in found else known[name]) for name in names]
+
+
+def check_fidelity(
+    rows: Sequence[dict[str, Any]], corpus: Corpus, made: Sequence[float], served: dict[str, list[float]]
+) -> Fidelity:
+    """Look at some rows' cosines to what the model makes of their texts, and to what the server returns."""
+    import numpy as np
+
     stored = np.asarray([row[VECTOR_COLUMN] for row in rows], "float32")
     returned = np.asarray([served.get(row[ID_COLUMN], [0.0] * stored.shape[1]) for row in rows], "float32")
-    made, kept = _cosines(stored, embed(texts)), _cosines(stored, returned)
+    to_model, to_served = np.asarray(made), _cosines(stored, returned)
     lowest_made = _LOWEST_INT8_COSINE if corpus.embedding.precision == "int8" else _LOWEST_COSINE
-    wrong = (made < lowest_made) | (kept < _LOWEST_COSINE)
+    # Written so that NaN is wrong too.
+    wrong = ~((to_model >= lowest_made) & (to_served >= _LOWEST_COSINE))
     return Fidelity(
         checked=len(rows),
-        lowest_cosine=float(made.min()),
-        lowest_served=float(kept.min()),
+        lowest_cosine=float(to_model.min()),
+        lowest_served=float(to_served.min()),
         wrong=tuple(dict.fromkeys(row["document"] for row, is_wrong in zip(rows, wrong, strict=True) if is_wrong)),
     )
+
+
+def passages_given(rows: Sequence[dict[str, Any]], corpus: Corpus) -> list[str]:
+    """Return what the model was given for some rows."""
+    prompt, has_prefix = corpus.embedding.passage_prompt, corpus.chunks.heading_prefix
+    return [prompt + embedded_text(row["section"], row["text"], heading_prefix=has_prefix) for row in rows]
 
 
 def served_vectors(store: VectorStore, collection: str, ids: Sequence[str]) -> dict[str, list[float]]:
@@ -71,6 +95,10 @@ def require_fidelity(found: Fidelity) -> None:
     """Raise WrongVectors, with the documents, if a vector is not what it is said to be."""
     if found.wrong:
         raise WrongVectors(found.checked, list(found.wrong), min(found.lowest_cosine, found.lowest_served))
+
+
+def _name_of(text: str, vector: np.ndarray) -> str:
+    return hashlib.blake2b(text.encode() + vector.tobytes(), digest_size=16).hexdigest()
 
 
 def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CLIENTS = (1, 4)
 _QUERIES = 200
-_WARM_UP = 20
+_WARM_UP = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reindex.index_types import Params
-from reindex.records import ID_COLUMN, Hit
+from reindex.records import ID_COLUMN
 from reindex.store import VectorStore
-from reindex.tuning import search_batches
+from reindex.tuning import search_all
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,21 +26,28 @@ class Side:
     vectors: np.ndarray
     params: Params
 
-    def hits(self, k: int) -> list[list[Hit]]:
-        """Return the answers, with the keys of the documents."""
-        asked = search_batches(self.store, self.collection, self.vectors, k=k, params=self.params, columns=["document"])
-        return list(asked)
+    def answers(self, k: int) -> list[list[str]]:
+        """Return the ids that each query is answered with."""
+        return search_all(self.store, self.collection, self.vectors, k=k, params=self.params)
+
+    def documents(self, answers: Sequence[Sequence[str]]) -> dict[str, str]:
+        """Return the keys of the documents of some answers, by id."""
+        ids = sorted({chunk for answer in answers for chunk in answer})
+        found = self.store.fetch(self.collection, ID_COLUMN, ids, [ID_COLUMN, "document"]) if ids else []
+        return {row[ID_COLUMN]: row["document"] for row in found}
 
 
-def compare_answers(
-    names: Sequence[str], candidate: Sequence[list[Hit]], live: Sequence[list[Hit]], *, k: int
-) -> dict[str, Any]:
+def compare_answers(names: Sequence[str], candidate: Side, live: Side, *, k: int) -> dict[str, Any]:
     """Return the mean share of the k answers that both give, and the questions whose answers have changed the most.
 
     Questions and documents are named; texts are left out.
     """
-    shares = [_shared(ours, theirs) for ours, theirs in zip(candidate, live, strict=True)]
-    most_changed = sorted(range(len(names)), key=lambda place: (shares[place], names[place]))[:_SHOWN]
+    ours, theirs = candidate.answers(k), live.answers(k)
+    shares = [_shared(*answers) for answers in zip(ours, theirs, strict=True)]
+    order = sorted(range(len(names)), key=lambda place: (shares[place], names[place]))
+    changed = [place for place in order[:_SHOWN] if shares[place] < 1]
+    our_documents = candidate.documents([ours[place] for place in changed])
+    their_documents = live.documents([theirs[place] for place in changed])
     return {
         "k": k,
         "queries": len(names),
@@ -49,19 +56,18 @@ def compare_answers(
             {
                 "query": names[place],
                 "overlap": shares[place],
-                "candidate": _documents(candidate[place]),
-                "live": _documents(live[place]),
+                "candidate": _named(ours[place], our_documents),
+                "live": _named(theirs[place], their_documents),
             }
-            for place in most_changed
-            if shares[place] < 1
+            for place in changed
         ],
     }
 
 
-def _shared(ours: list[Hit], theirs: list[Hit]) -> float:
-    first, second = ({hit.fields[ID_COLUMN] for hit in hits} for hits in (ours, theirs))
-    return len(first & second) / max(len(first), len(second), 1)
+def _shared(ours: Sequence[str], theirs: Sequence[str]) -> float:
+    return len({*ours} & {*theirs}) / max(len(ours), len(theirs), 1)
 
 
-def _documents(hits: list[Hit]) -> list[str]:
-    return list(dict.fromkeys(hit.fields["document"] for hit in hits))
+def _named(answer: Sequence[str], documents: dict[str, str]) -> list[str]:
+    """Return the documents of an answer, but for what was erased since."""
+    return list(dict.fromkeys(documents[chunk] for chunk in answer if chunk in documents))

@@ -30,6 +30,8 @@ PLAN_FILE = "plan.parquet"
 DOCUMENTS_FILE = "documents.parquet"
 REJECTS_FILE = "rejects.parquet"
 QUERIES_FILE = "queries.parquet"
+# Of texts and vectors that `verify` compared, by a digest of both: the next release compares those that are new.
+COSINES_FILE = "cosines.json"
 # What `verify` measured, and the same as a page for people.
 RECALL_FILE = "recall.json"
 REPORT_FILE = "report.html"
@@ -127,6 +129,12 @@ class ReleaseFiles:
         """Return the last failure, unless its stage has since been finished."""
         failure = self.read_json(_FAILURE_FILE)
         return failure if failure and self.report(failure["stage"]) is None else None
+
+    def claim(self, stage: str, job: str) -> str:
+        """Take a stage for a job, unless another has taken it; return whose it is."""
+        if self.store.write_if_unchanged(self.bucket, self.key(f"{stage}_job"), job.encode(), etag=None):
+            return job
+        return self.read_text(f"{stage}_job") or job
 
     def show_progress(self, stage: str, counts: dict[str, int]) -> None:
         """Tell whoever watches where a stage stands; nothing is decided by it."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from reindex.bench import Bench, facts_of, in_short, measure, try_settings
-from reindex.beside import beside_live
-from reindex.exact import Neighbours
+from reindex.bench import Bench, compared, draw, facts_of, in_short, measure, try_settings
+from reindex.beside import beside_live, live_files
+from reindex.exact import Neighbours, load_engine
 from reindex.gates import look, raise_first
 from reindex.judged import relevance_of
 from reindex.latency import measure_latency
 from reindex.live_search import live_search_facts
-from reindex.releases import QUERIES_FILE, RECALL_FILE, REPORT_FILE, ReleaseFiles
+from reindex.releases import COSINES_FILE, QUERIES_FILE, RECALL_FILE, REPORT_FILE, ReleaseFiles
 from reindex.report import render_report
 from reindex.tuning import EVERYTHING, Queries, advise, choose_rung, settings_to_try
 
@@ -24,6 +24,12 @@ QUERIES_SCHEMA = pa.schema([("vector", pa.list_(pa.float32())), ("floor", pa.flo
 # Queries kept with the release, to measure its recall again when it is gone back to: as many as are usually asked.
 # Fewer would have a mean of their own, and fail by chance what all of them passed.
 _KEPT_QUERIES = 1_000
+
+
+def prepare_to_verify(bench: Bench) -> None:
+    """Do of verifying what takes no answer of the collection, before it is ready; `bench.embed` remembers it."""
+    compared(bench, draw(bench), _known_cosines(bench))
+    load_engine()
 
 
 def verify_release(bench: Bench) -> dict[str, Any]:
@@ -40,7 +46,8 @@ def verify_release(bench: Bench) -> dict[str, Any]:
     latency = measure_latency(bench.connect, bench.collection, queries.vectors, k=gate.k, params=chosen.params)
     advice = advise(tried.rungs, index, gate, is_unindexed=tried.is_unindexed)
     relevance = relevance_of(bench, chosen.params)
-    measured = measure(bench, tried, chosen, latency["1"], advice=advice, relevance=relevance)
+    made = compared(bench, tried.drawn, _known_cosines(bench))
+    measured = measure(bench, tried, chosen, latency["1"], advice=advice, relevance=relevance, made=made)
     verdicts = look(measured, bench.corpus, files)
     facts = {
         **facts_of(bench, tried, chosen, measured, verdicts),
@@ -50,7 +57,16 @@ def verify_release(bench: Bench) -> dict[str, Any]:
     files.write_json(RECALL_FILE, facts)
     files.write_text(REPORT_FILE, render_report(facts))
     raise_first(verdicts)
+    files.write_json(COSINES_FILE, dict(made))
     return in_short(facts)
+
+
+def _known_cosines(bench: Bench) -> dict[str, float]:
+    """Return the cosines that were found when what is live was verified, if the same model has made its vectors."""
+    live = live_files(bench)
+    if live is None or live.needed_report("plan")["space"] != bench.files.needed_report("plan")["space"]:
+        return {}
+    return live.read_json(COSINES_FILE) or {}
 
 
 def keep_queries(files: ReleaseFiles, queries: Queries, exact: Neighbours, *, k: int) -> None:
