@@ -91,7 +91,7 @@ def measure_nodes(count: int) -> dict[str, Any]:
     from reindex.settings import MilvusConnection
 
     files = planned_release(count)
-    job = jobs.Job(files=files, corpus=files.corpus(), milvus=MilvusConnection(uri="", token=""))
+    job = jobs.Job(name="", files=files, corpus=files.corpus(), milvus=MilvusConnection(uri="", token=""))
     with tempfile.TemporaryDirectory(prefix="nodes-") as events:
         with ray_nodes(count, events):
             before, begun = processor_seconds(), time.time()

@@ -78,7 +78,7 @@ def run_stage(release: str) -> dict[str, Any]:
     run_stage(files, "snapshot", lambda: take_snapshot(files, corpus, as_of=datetime.now(UTC), is_past=False))
     model, asked = find_model(corpus.embedding.model), Asked(rebuild=True)
     run_stage(files, "plan", lambda: plan_release(files, corpus, model, QuerySide(live=None), asked))
-    job = jobs.Job(files=files, corpus=corpus, milvus=MilvusConnection(uri="", token=""))
+    job = jobs.Job(name="", files=files, corpus=corpus, milvus=MilvusConnection(uri="", token=""))
     with ray_node():
         return run_stage(files, "embed", lambda: jobs.embed(job))
 

@@ -526,6 +526,35 @@ print("\\n" + json.dumps({"there": there, "threads": [thread.name for thread in 
     assert found["threads"] == ["MainThread"]
 
 
+VERIFIED_BY = """
+import json
+from types import SimpleNamespace
+from reindex.naming import job_name
+from reindex_airflow import hooks, operators
+from tests.fakes import release_files
+
+found = []
+for standing_by, status in ((False, ""), (True, "RUNNING"), (True, "FAILED"), (True, "LOST")):
+    files, kept, submitted = release_files(), {}, []
+    hooks.services = lambda: SimpleNamespace(files=lambda *_: files)
+    if standing_by:
+        files.claim("verify", "the job that embedded")
+    jobs = SimpleNamespace(status=lambda _: status, submit=lambda job, command: submitted.append((job, command)))
+    context = {"ti": SimpleNamespace(try_number=1), "task_state_store": SimpleNamespace(set=kept.__setitem__)}
+    job = operators.VerifyOperator(corpus="docs", release="R")._submit(context, jobs)
+    assert kept == {"ray_job": job}
+    found.append([job, [command for _, command in submitted]])
+print("\\n" + json.dumps(found))
+"""
+
+
+def test_a_release_is_verified_by_the_job_that_stands_by_or_else_by_one_of_its_own(tmp_path: Path) -> None:
+    own = "docs-R-verify-1"
+    submitted = [own, [f"python -m reindex.jobs verify --corpus docs --release R --job {own}"]]
+    adopted = ["the job that embedded", []]
+    assert look(VERIFIED_BY, corpora=tmp_path, home=tmp_path) == [submitted, adopted, submitted, submitted]
+
+
 def test_the_connection_to_milvus_may_say_what_it_may_take(tmp_path: Path) -> None:
     code = """
 import json

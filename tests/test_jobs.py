@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
 
+from reindex import jobs
 from reindex.cluster import Writers, _memory_to_prepare, pace, size_writers
 from reindex.errors import ImportFailed, JobFailed
-from reindex.jobs import _first_cause, _next_at_once, _own_errors
-from reindex.settings import Limits
+from reindex.jobs import Embedders, Job, _first_cause, _own_errors, _stages
+from reindex.settings import Limits, MilvusConnection
+from tests.fakes import release_files
 
 
 class Wrapper(Exception):
@@ -14,6 +23,16 @@ class Wrapper(Exception):
     def __init__(self, cause: BaseException) -> None:
         super().__init__("wrapped")
         self.cause = cause
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Return a job whose verifying needs no preparation."""
+    monkeypatch.setattr(jobs, "prepare_to_verify", lambda _: None)
+    monkeypatch.setattr(jobs, "MilvusStore", lambda _: nullcontext())
+    monkeypatch.setattr(jobs, "_bench", lambda *_: None)
+    files = release_files()
+    return Job(name="mine", files=files, corpus=files.corpus(), milvus=MilvusConnection(uri="", token=""))
 
 
 def test_the_reason_of_a_worker_comes_through_every_wrapping() -> None:
@@ -64,13 +83,58 @@ def test_writers_fill_every_processor_and_leave_room_for_what_feeds_them(
 
 
 @pytest.mark.parametrize(
-    ("stage", "chunks", "goes_on_to"),
-    [("embed", 100_000, "assemble"), ("embed", 100_001, None), ("assemble", 1, None), ("verify", 1, None)],
+    ("first", "chunks", "stages"),
+    [
+        ("embed", 100_000, ["embed", "assemble", "verify"]),
+        ("embed", 100_001, ["embed"]),
+        ("assemble", 1, ["assemble"]),
+        ("verify", 1, ["verify"]),
+    ],
 )
 def test_a_job_goes_on_to_what_would_take_longer_to_start_than_to_run(
-    stage: str, chunks: int, goes_on_to: str | None
+    job: Job, first: str, chunks: int, stages: list[str]
 ) -> None:
-    assert _next_at_once(stage, {"chunks": chunks}) == goes_on_to
+    job.files.write_json("embed.json", {"chunks": chunks})
+    job.files.write_json("index.json", {})
+    assert list(_stages(first, job)) == stages
+
+
+def test_a_job_that_stands_by_prepares_while_the_release_is_loaded_and_verifies_once_it_is_ready(job: Job) -> None:
+    job.files.write_json("embed.json", {"chunks": 1})
+    stages = _stages("embed", job)
+    assert (next(stages), next(stages)) == ("embed", "assemble")
+    began = time.monotonic()
+    threading.Timer(0.2, lambda: job.files.write_json("index.json", {})).start()
+    assert next(stages) == "verify"
+    assert time.monotonic() - began >= 0.2
+    # Whoever submits a job of its own would learn whose it is.
+    assert job.files.claim("verify", "another") == job.name
+
+
+def test_a_job_does_not_stand_by_for_ever_nor_for_what_another_has_taken(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_STAND_BY_SECONDS", 0.0)
+    job.files.write_json("embed.json", {"chunks": 1})
+    assert list(_stages("embed", job)) == ["embed", "assemble"]
+    job.files.write_json("index.json", {})
+    assert list(_stages("embed", replace(job, name="a later attempt"))) == ["embed", "assemble"]
+
+
+def test_a_query_is_embedded_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    class Counting:
+        def embed(self, texts: list[str]) -> Any:
+            loaded.append(texts)
+            return np.asarray([[len(text), 0.0] for text in texts], "float32")
+
+    monkeypatch.setattr(jobs, "load_embedder", lambda *_, **__: Counting())
+    job.files.write_json("plan.json", {"precision": "float32"})
+    embed = Embedders()
+    assert embed(job.files, ["a", "bb", "a"]).tolist() == [[1, 0], [2, 0], [1, 0]]
+    assert embed(job.files, ["ccc", "bb"]).tolist() == [[3, 0], [2, 0]]
+    assert loaded == [["a", "bb"], ["ccc"]]
 
 
 @pytest.mark.parametrize(

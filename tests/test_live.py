@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from reindex.errors import ServiceUnavailable
-from reindex.naming import alias_name, collection_name, release_name
+from reindex.naming import alias_name, collection_name, job_name, release_name
 from reindex.releases import ReleaseFiles, read_live, release_names
 from reindex.runs import Airflow
 from reindex.settings import Index, airflow_connection
@@ -106,6 +106,16 @@ def test_a_release_accounts_for_every_document_and_is_verified(docs: dict[str, A
     assert list(docs["seconds"]) == [
         "snapshot", "plan", "embed", "assemble", "load", "index", "verify", "promote", "retire",
     ]  # fmt: skip
+
+
+def test_one_ray_job_sees_a_small_release_through(stack: LiveStack, docs: dict[str, Any]) -> None:
+    files = ReleaseFiles(stack.objects(), "reindex", "docs", docs["release"])
+    embedding = job_name("docs", docs["release"], "embed", 1)
+    assert files.claim("verify", "whoever asks") == embedding
+    with httpx.Client(headers={"Authorization": f"Bearer {stack.servers()['REINDEX_RAY_TOKEN']}"}) as ray:
+        jobs = ray.get(f"{stack.servers()['REINDEX_RAY_URL']}/api/jobs/").json()
+    of_release = {job["submission_id"]: job["status"] for job in jobs if docs["release"] in job["submission_id"]}
+    assert of_release == {embedding: "SUCCEEDED"}
 
 
 def test_a_document_that_cannot_be_parsed_is_counted_and_named(stack: LiveStack, docs: dict[str, Any]) -> None:

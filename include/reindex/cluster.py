@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -83,12 +84,13 @@ def pace(documents: int, of: int, tokens: int, seconds: float) -> dict[str, int]
 
 def _run_chain_here(task: EmbedTask, work: Work) -> pa.Table:
     """Do what is one part's work in this process: on workers, their start would take longer than the work."""
-    writer = PartWriter(task)
-    prepared = []
-    for block in work.blocks():
-        prepared.append(prepare_documents(block, task, work.held))
-        task.files.show_progress("embed", {"prepared": sum(table.num_rows for table in prepared)})
-    return writer(pa.concat_tables(prepared))
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(PartWriter, task)  # the model is loaded while the documents are read
+        prepared = []
+        for block in work.blocks():
+            prepared.append(prepare_documents(block, task, work.held))
+            task.files.show_progress("embed", {"prepared": sum(table.num_rows for table in prepared)})
+        return writer.result()(pa.concat_tables(prepared))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

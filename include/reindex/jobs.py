@@ -1,7 +1,8 @@
-"""What runs as jobs of Ray: `python -m reindex.jobs STAGE --corpus C --release R`. `cluster.py` has what they spread.
+"""What runs as jobs of Ray: `python -m reindex.jobs STAGE --corpus C --release R --job J`.
 
 A job reads its addresses from the environment of the Ray node, its settings from the release, and leaves its report in
-the release. A failure is left there too, by name, and the job ends with exit status 1.
+the release. A failure is left there too, by name, and the job ends with exit status 1. The job that embeds a small
+release goes on to assemble it, stands by while it is loaded, and verifies it. `cluster.py` has what jobs spread.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reindex.assemble import assemble_import
 from reindex.bench import Bench
@@ -29,7 +30,7 @@ from reindex.milvus import MilvusStore
 from reindex.naming import collection_name
 from reindex.noise import measure_noise
 from reindex.parts import EmbeddingStore
-from reindex.priority import session_stays_behind, stay_behind
+from reindex.priority import done_behind, session_stays_behind
 from reindex.records import Progress
 from reindex.releases import ReleaseFiles, run_stage
 from reindex.settings import (
@@ -40,38 +41,66 @@ from reindex.settings import (
     state_bucket,
 )
 from reindex.storage import ObjectStore
-from reindex.verify import verify_release
+from reindex.verify import prepare_to_verify, verify_release
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LOG = logging.getLogger("reindex")
 _LOAD_SECONDS = 600.0
-# Rows that are assembled in less time than a Ray job takes to start.
+# Rows that are assembled, and then loaded, in less time than another Ray job and its models take to start.
 _ROWS_AT_ONCE = 100_000
+# For which a job stands by until such a release is loaded and indexed.
+_STAND_BY_SECONDS = 120.0
+_STAND_BY_POLL_SECONDS = 0.25
+
+
+class Embedders:
+    """Embeds queries as a release's model does; loads each model once, and makes each vector once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[str, str], Embedder] = {}
+        self._made: dict[tuple[str, str, str], np.ndarray] = {}
+
+    def __call__(self, files: ReleaseFiles, texts: list[str]) -> np.ndarray:
+        import numpy as np
+
+        model, precision = files.corpus().embedding.model, files.needed_report("plan")["precision"]
+        new = [text for text in dict.fromkeys(texts) if (model, precision, text) not in self._made]
+        if new and (model, precision) not in self._loaded:
+            self._loaded[model, precision] = load_embedder(find_model(model), precision, threads=os.cpu_count() or 1)
+        if new:
+            vectors = self._loaded[model, precision].embed(new)
+            self._made |= {(model, precision, text): vector for text, vector in zip(new, vectors, strict=True)}
+        return np.stack([self._made[model, precision, text] for text in texts])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What every job is given: the release's files and settings, and where Milvus is."""
+    """What every job is given: its name, the release's files and settings, where Milvus is, and what embeds queries."""
 
+    name: str
     files: ReleaseFiles
     corpus: Corpus
     milvus: MilvusConnection
+    embed: Embedders = field(default_factory=Embedders)
 
 
 def embed(job: Job) -> dict[str, Any]:
     """Fetch, parse, chunk, embed and write what the plan asks for and the embedding space does not hold yet."""
-    stay_behind()
     plan = job.files.needed_report("plan")
-    report = embed_documents(job.files, _parts(job), partial(run_chain, job.files, plan), rebuild=plan["rebuild"])
+    run = partial(run_chain, job.files, plan)
+    report = done_behind(partial(embed_documents, job.files, _parts(job), run, rebuild=plan["rebuild"]))
     return {"space": plan["space"], **report}
 
 
 def assemble(job: Job) -> dict[str, Any]:
     """Merge the release's rows into import files that the server can take."""
-    stay_behind()
     with MilvusStore(job.milvus) as store:
         max_file_bytes = store.capabilities().max_import_file_bytes
     dimension = job.files.needed_report("plan")["dimension"]
-    return assemble_import(job.files, _parts(job), dimension=dimension, max_file_bytes=max_file_bytes)
+    merge = partial(assemble_import, dimension=dimension, max_file_bytes=max_file_bytes)
+    return done_behind(partial(merge, job.files, _parts(job)))
 
 
 def check(job: Job) -> dict[str, Any]:
@@ -107,22 +136,9 @@ def _bench(job: Job, store: MilvusStore) -> Bench:
         parts=_parts(job),
         store=store,
         connect=lambda: MilvusStore(job.milvus),
-        embed=Embedders(),
+        embed=job.embed,
         spread=partial(spread, job.files),
     )
-
-
-class Embedders:
-    """Embeds queries as a release's model does; each model is loaded once."""
-
-    def __init__(self) -> None:
-        self._loaded: dict[tuple[str, str], Embedder] = {}
-
-    def __call__(self, files: ReleaseFiles, texts: list[str]) -> Any:
-        model, precision = files.corpus().embedding.model, files.needed_report("plan")["precision"]
-        if (model, precision) not in self._loaded:
-            self._loaded[model, precision] = load_embedder(find_model(model), precision, threads=os.cpu_count() or 1)
-        return self._loaded[model, precision].embed(texts)
 
 
 def _wait_until_loaded(job: Job, store: MilvusStore, collection: str) -> None:
@@ -168,24 +184,39 @@ def main() -> int:
     parser.add_argument("stage", choices=sorted(JOBS))
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--release", required=True)
+    parser.add_argument("--job", required=True, help="the name that this job was submitted under")
     asked = parser.parse_args()
     files = ReleaseFiles(ObjectStore(s3_connection(os.environ)), state_bucket(os.environ), asked.corpus, asked.release)
-    job = Job(files=files, corpus=files.corpus(), milvus=milvus_connection(os.environ))
-    stage: str | None = asked.stage
-    while stage:
+    job = Job(name=asked.job, files=files, corpus=files.corpus(), milvus=milvus_connection(os.environ))
+    for stage in _stages(asked.stage, job):
         try:
             report = run_stage(files, stage, partial(_own_errors, stage, JOBS[stage], job))
         except ReindexError:
             _LOG.exception("%s of %s failed", stage, asked.release)
             return 1
         _LOG.info("%s: %s", stage, report)
-        stage = _next_at_once(stage, report)
     return 0
 
 
-def _next_at_once(stage: str, report: Mapping[str, Any]) -> str | None:
-    """Return the stage that this job goes on to: its own would take longer to start than to run."""
-    return "assemble" if stage == "embed" and report["chunks"] <= _ROWS_AT_ONCE else None
+def _stages(first: str, job: Job) -> Iterator[str]:
+    """Yield the stage that was asked for and those that the job goes on to: their own would take longer to start."""
+    yield first
+    if first == "embed" and job.files.needed_report("embed")["chunks"] <= _ROWS_AT_ONCE:
+        yield "assemble"
+        if _stand_by(job):
+            yield "verify"
+
+
+def _stand_by(job: Job) -> bool:
+    """Prepare to verify while the release is loaded; return whether it is ready within the time for which we wait."""
+    if job.files.claim("verify", job.name) != job.name:
+        return False
+    with MilvusStore(job.milvus) as store:
+        prepare_to_verify(_bench(job, store))
+    deadline = time.monotonic() + _STAND_BY_SECONDS
+    while job.files.report("index") is None and time.monotonic() < deadline:
+        time.sleep(_STAND_BY_POLL_SECONDS)
+    return job.files.report("index") is not None
 
 
 def _own_errors(stage: str, work: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:

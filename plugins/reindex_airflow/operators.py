@@ -86,7 +86,7 @@ class RayJobOperator(_StageOperator):
         running = self._running_job(context, jobs)
         # One that is done with this stage may be going on to the next.
         if files.report(self.stage) and not running:
-            return str(self.release)
+            return self.finish(context, {})
         files.forget_failure()
         with recorded_failure(files, self.stage):
             self.job = running or self._submit(context, jobs)
@@ -120,7 +120,8 @@ class RayJobOperator(_StageOperator):
     def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
         job = job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
         context["task_state_store"].set(JOB_KEY, job)
-        jobs.submit(job, f"python -m reindex.jobs {self.stage} --corpus {self.corpus} --release {self.release}")
+        asked = f"--corpus {self.corpus} --release {self.release} --job {job}"
+        jobs.submit(job, f"python -m reindex.jobs {self.stage} {asked}")
         return job
 
 
@@ -143,6 +144,15 @@ class VerifyOperator(RayJobOperator):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(stage="verify", **options)
+
+    def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
+        """Go on with the job that has embedded the release, if it has stood by and begun to verify."""
+        own = job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
+        owner = self._files(hooks.services()).claim(self.stage, own)
+        if owner == own or jobs.status(owner) not in _UNFINISHED_JOB:
+            return super()._submit(context, jobs)
+        context["task_state_store"].set(JOB_KEY, owner)
+        return owner
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:
         """Return the release, and leave what was measured for whoever is asked to approve it."""

@@ -30,7 +30,7 @@ _STALL_SECONDS = 1800.0
 
 
 class RayJobTrigger(BaseTrigger):
-    """Fires when a Ray job has ended, however it did, or when it has left the last report that it leaves."""
+    """Fires when a Ray job has ended, however it did, or when it has left the report that is waited for."""
 
     probe: LiveProbe | None = None
 
@@ -72,8 +72,8 @@ class RayJobTrigger(BaseTrigger):
             await asyncio.sleep(_POLL_SECONDS)
 
     def _is_done(self, files: ReleaseFiles) -> bool:
-        """Return whether the job is only about to end, which takes a second; one that embeds may go on to assemble."""
-        return self.stage != "embed" and files.report(self.stage) is not None
+        """Return whether the job has done what it was asked for, and assembled where it goes on to that."""
+        return files.report("assemble" if self.stage == "embed" else self.stage) is not None
 
     async def on_kill(self) -> None:
         """Stop the job: a person has ended the task."""
