@@ -188,13 +188,13 @@ def main() -> int:
     asked = parser.parse_args()
     files = ReleaseFiles(ObjectStore(s3_connection(os.environ)), state_bucket(os.environ), asked.corpus, asked.release)
     job = Job(name=asked.job, files=files, corpus=files.corpus(), milvus=milvus_connection(os.environ))
-    for stage in _stages(asked.stage, job):
-        try:
+    try:
+        for stage in _stages(asked.stage, job):
             report = run_stage(files, stage, partial(_own_errors, stage, JOBS[stage], job))
-        except ReindexError:
-            _LOG.exception("%s of %s failed", stage, asked.release)
-            return 1
-        _LOG.info("%s: %s", stage, report)
+            _LOG.info("%s: %s", stage, report)
+    except ReindexError:
+        _LOG.exception("%s failed", job.name)
+        return 1
     return 0
 
 
