@@ -19,17 +19,12 @@ _SESSION = Path("/proc/self/autogroup")
 def stay_behind() -> None:
     """Give the calling thread, and what it starts, the lowest priority for processor and disk: search comes first."""
     os.nice(19)
-    step_aside()
-    with suppress(AttributeError, OSError, psutil.Error):
-        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
-
-
-def step_aside() -> None:
-    """Let the calling thread, and what it starts, give a processor up as soon as anybody else wants it."""
-    # It is not there on every system, or allowed in every container.
+    # Neither is there on every system, or allowed in every container.
     with suppress(AttributeError, OSError):
         # What is merely nice keeps a processor to the end of its slice, some milliseconds for each step of a search.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(AttributeError, OSError, psutil.Error):
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def done_behind(work: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from reindex.errors import StackDown
-from reindex.priority import lead_session, step_aside
+from reindex.priority import lead_session
 from reindex.stack.processes import MARKER, PROGRAM_MARKER, end_leftovers
 from reindex.stack.programs import PROGRAMS
 from reindex.stack.state import StackState, client_environment, load_state
@@ -33,8 +33,6 @@ def _become(name: str, state: StackState) -> None:
     os.chdir(folder)
     program.prepare(state)
     os.nice(program.niceness)
-    if program.steps_aside:
-        step_aside()
     lead_session()
     command = program.command(state)
     # Temporary files go where `down` removes them: a program that is killed leaves its own behind.

@@ -43,8 +43,6 @@ class Program:
     stop_seconds: int = 10
     # Readers are answered first: what serves them runs before everything else on the machine.
     niceness: int = 10
-    # And of what is nicer, whoever nobody waits for by the millisecond gives way at once.
-    steps_aside: bool = False
     once: bool = False
 
 
@@ -116,7 +114,7 @@ def _airflow(*arguments: str) -> Callable[[StackState], list[str]]:
     return lambda _: [str(BIN / "airflow"), *arguments]
 
 
-def _airflow_component(component: str, *arguments: str, niceness: int = 10, steps_aside: bool = False) -> Program:
+def _airflow_component(component: str, *arguments: str, niceness: int = 10) -> Program:
     """Return a program that the API server reports on under the component's name."""
     return Program(
         folder="airflow",
@@ -125,7 +123,6 @@ def _airflow_component(component: str, *arguments: str, niceness: int = 10, step
         is_healthy=health.airflow_component(component),
         needs=("airflow-migrate",),
         niceness=niceness,
-        steps_aside=steps_aside,
     )
 
 
@@ -149,7 +146,6 @@ PROGRAMS = {
         environment=ray_environment,
         is_healthy=health.ray_is_healthy,
         port="ray",
-        steps_aside=True,
     ),
     "airflow-migrate": Program(
         folder="airflow",
@@ -179,10 +175,9 @@ PROGRAMS = {
         finish=health.create_pools,
         needs=("airflow-migrate",),
         port="airflow",
-        steps_aside=True,
     ),
     "airflow-scheduler": _airflow_component("scheduler", "scheduler", "--skip-serve-logs"),
-    "airflow-dag-processor": _airflow_component("dag_processor", "dag-processor", steps_aside=True),
+    "airflow-dag-processor": _airflow_component("dag_processor", "dag-processor"),
     # It asks live search as readers do, who are no nicer: what it waited for a processor would count as theirs.
     "airflow-triggerer": _airflow_component(
         "triggerer", "triggerer", "--skip-serve-logs", "--capacity", "50", niceness=0
