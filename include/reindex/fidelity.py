@@ -50,7 +50,7 @@ def cosines_to_model(
     """
     import numpy as np
 
-    given = passages_given(rows, corpus)
+    given = _passages_given(rows, corpus)
     stored = np.asarray([row[VECTOR_COLUMN] for row in rows], "float32")
     names = [_name_of(text, vector) for text, vector in zip(given, stored, strict=True)]
     new = [place for place, name in enumerate(names) if name not in known]
@@ -79,7 +79,7 @@ def check_fidelity(
     )
 
 
-def passages_given(rows: Sequence[dict[str, Any]], corpus: Corpus) -> list[str]:
+def _passages_given(rows: Sequence[dict[str, Any]], corpus: Corpus) -> list[str]:
     """Return what the model was given for some rows."""
     prompt, has_prefix = corpus.embedding.passage_prompt, corpus.chunks.heading_prefix
     return [prompt + embedded_text(row["section"], row["text"], heading_prefix=has_prefix) for row in rows]

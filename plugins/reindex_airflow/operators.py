@@ -113,12 +113,15 @@ class RayJobOperator(_StageOperator):
         if self.job:
             hooks.RayJobs(hooks.services().ray).stop(self.job)
 
+    def _own_job(self, context: Context) -> str:
+        return job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
+
     def _running_job(self, context: Context, jobs: hooks.RayJobs) -> str | None:
         job = str(context["task_state_store"].get(JOB_KEY) or "")
         return job if job and jobs.status(job) in _UNFINISHED_JOB else None
 
     def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
-        job = job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
+        job = self._own_job(context)
         context["task_state_store"].set(JOB_KEY, job)
         asked = f"--corpus {self.corpus} --release {self.release} --job {job}"
         jobs.submit(job, f"python -m reindex.jobs {self.stage} {asked}")
@@ -147,7 +150,7 @@ class VerifyOperator(RayJobOperator):
 
     def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
         """Go on with the job that has embedded the release, if it has stood by and begun to verify."""
-        own = job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
+        own = self._own_job(context)
         owner = self._files(hooks.services()).claim(self.stage, own)
         if owner == own or jobs.status(owner) not in _UNFINISHED_JOB:
             return super()._submit(context, jobs)
