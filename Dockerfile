@@ -34,7 +34,6 @@ ENV PYTHONPATH=/opt/reindex/include:/opt/reindex/plugins \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/reindex/plugins \
     REINDEX_MODELS=/var/lib/reindex/models \
     HF_HUB_OFFLINE=1 \
-    RAY_DATA_DISABLE_PROGRESS_BARS=1 \
     TOKENIZERS_PARALLELISM=false
 USER 50000:0
 WORKDIR /opt/airflow

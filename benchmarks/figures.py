@@ -40,7 +40,7 @@ CLAIMS = {
         form="{:.2f} times",
     ),
     "embedding_share": Claim(
-        text="embedding, share of torch's matrix products in the same process, in the precision that the processor suits",
+        text="embedding, share of torch's matrix products in the same process, in the processor's precision",
         bound=0.65,
         is_least=True,
         form="{:.0%}",

@@ -2,10 +2,10 @@
 
     python benchmarks/nodes_scale.py [NODES …]     1 2 4 8 unless said otherwise
 
-What runs is the whole stage `embed` of a real run: its Ray Data chain over a Ray cluster whose nodes are processes of
-this machine with one processor each, as Ray counts them, against a real object store. Only the model is not real: it
-sleeps in proportion to the words that it is given, so that two processors stand for many, and what limits the rate is
-the chain. Every node gets as many documents; its writer is at work for a minute and a half.
+What runs is the whole stage `embed` of a real run: its chain of tasks and actors over a Ray cluster whose nodes are
+processes of this machine with one processor each, as Ray counts them, against a real object store. Only the model is
+not real: it sleeps in proportion to the words that it is given, so that two processors stand for many, and what limits
+the rate is the chain. Every node gets as many documents; its writer is at work for a minute and a half.
 
 Throughput is measured from when the last writer has begun its first batch until the last batch is embedded: the end, at
 which some writers have nothing left to do, is included. What comes before is the start of processes, which all nodes do

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex.embed import Work
-from reindex.embed_worker import OUTCOME_SCHEMA, PART_DOCUMENTS, PartWriter
+from reindex.embed_worker import PART_DOCUMENTS, PartWriter
 from reindex.embedders import find_model
 from reindex.prepare import PREPARE_DOCUMENTS, EmbedTask, prepare_documents
 from reindex.priority import worker_stays_behind
@@ -21,12 +22,19 @@ from reindex.releases import ReleaseFiles
 from reindex.sandbox import MEGABYTE
 from reindex.settings import Limits
 
+if TYPE_CHECKING:
+    import numpy as np
+
 T = TypeVar("T")
 _PROGRESS_SECONDS = 1.0
 # More than these embed no faster together than two writers with half of them, which take twice the memory.
 _WRITER_THREADS = 4
 # What a writer leaves of its threads' processors to the tasks that feed it, and what it takes at least.
 _FEEDING_CPUS, _LEAST_WRITER_CPUS = 1.0, 0.5
+# Parts that a writer has ordered at once: one to embed, one that is ready and one that is prepared.
+_PARTS_ORDERED = 3
+# How often a writer that dies is started again, and a part that it had begun is: what kills it each time ends the job.
+_WRITER_RESTARTS, _PART_RETRIES = 10, 3
 # Of documents that a job reads in its own process: more are read sooner by many.
 _BYTES_HERE = 8 * MEGABYTE
 # A task that waits for the store in between: two on a processor keep it busy, and more only start more processes.
@@ -38,42 +46,53 @@ def run_chain(files: ReleaseFiles, plan: dict[str, Any], work: Work) -> Iterator
     if work.pending.num_rows <= PART_DOCUMENTS and pc.sum(work.pending.column("bytes")).as_py() <= _BYTES_HERE:
         yield _run_chain_here(_embed_task(files, plan, threads=min(os.cpu_count() or 1, _WRITER_THREADS)), work)
         return
-    ray = _connected_ray()
-    writers = size_writers([node["Resources"] for node in ray.nodes() if node["Alive"]])
-    task = _embed_task(files, plan, threads=writers.threads)
-    dataset = (
-        ray.data.from_arrow(work.blocks())
-        .map_batches(
-            _prepare,
-            fn_args=(task, ray.put(work.held)),
-            batch_size=PREPARE_DOCUMENTS,
-            batch_format="pyarrow",
-            num_cpus=_PREPARE_CPUS,
-            memory=_memory_to_prepare(task.corpus.limits, ray.nodes()),
-        )
-        .map_batches(
-            _Writer,
-            fn_constructor_args=(task,),
-            compute=ray.data.ActorPoolStrategy(size=writers.count),
-            batch_size=PART_DOCUMENTS,
-            batch_format="pyarrow",
-            num_cpus=writers.cpus,
-            num_gpus=writers.gpus,
-        )
-    )
     documents, rows, tokens, shown_at, began = 0, 0, 0, 0.0, time.monotonic()
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        found = batch.cast(OUTCOME_SCHEMA)
+    for found in _run_chain_on_workers(files, plan, work):
         documents += found.num_rows
         rows += pc.sum(found.column("chunks")).as_py()
         tokens += pc.sum(found.column("embedded_tokens")).as_py()
-        # Not for each batch: with many writers the store's answers would be waited for one after the other.
+        # Not for each part: with many writers the store's answers would be waited for one after the other.
         if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
             counts = {"documents": documents, "rows": rows}
             seconds = time.monotonic() - began
             files.show_progress("embed", counts | pace(documents, work.pending.num_rows, tokens, seconds))
             shown_at = time.monotonic()
         yield found
+
+
+def _run_chain_on_workers(files: ReleaseFiles, plan: dict[str, Any], work: Work) -> Iterator[pa.Table]:
+    """Have tasks prepare the documents, some at a time, and writers make a part of what several tasks have prepared.
+
+    Each writer has a few parts ordered: one to embed, while the tasks prepare the next. What a lost node had prepared
+    Ray has prepared again, and a part that died with its writer written again.
+    """
+    ray = _connected_ray()
+    writers = size_writers([node["Resources"] for node in ray.nodes() if node["Alive"]])
+    task = _embed_task(files, plan, threads=writers.threads)
+    # The writers come first: tasks that had their processors would have to end before they could start.
+    actor = ray.remote(
+        num_cpus=writers.cpus,
+        num_gpus=writers.gpus,
+        max_restarts=_WRITER_RESTARTS,
+        max_task_retries=_PART_RETRIES,
+        allow_out_of_order_execution=True,  # what is prepared need not wait for what still is
+    )(_Writer)
+    free = [actor.remote(task) for _ in range(writers.count)] * _PARTS_ORDERED
+    memory = _memory_to_prepare(task.corpus.limits, ray.nodes())
+    prepare = ray.remote(num_cpus=_PREPARE_CPUS, memory=memory)(_prepare)
+    held, blocks = ray.put(work.held), work.blocks()
+    ordered: dict[Any, Any] = {}
+    while part := list(islice(blocks, PART_DOCUMENTS // PREPARE_DOCUMENTS)):
+        if not free:
+            (done,), _ = ray.wait(list(ordered))
+            free.append(ordered.pop(done))
+            yield ray.get(done)
+        writer = free.pop()
+        ordered[writer.write.remote(*(prepare.remote(block, task, held) for block in part))] = writer
+    while ordered:
+        (done,), _ = ray.wait(list(ordered))
+        del ordered[done]
+        yield ray.get(done)
 
 
 def pace(documents: int, of: int, tokens: int, seconds: float) -> dict[str, int]:
@@ -129,20 +148,20 @@ def _memory_to_prepare(limits: Limits, nodes: list[dict[str, Any]]) -> int:
     return min((limits.megabytes + limits.memory_megabytes) * MEGABYTE, largest_node)
 
 
-class _Writer(PartWriter):
+class _Writer:
     """The writer as an actor of Ray's."""
 
     def __init__(self, task: EmbedTask) -> None:
         worker_stays_behind()
-        super().__init__(task)
+        self._writer = PartWriter(task)
+
+    def write(self, *prepared: pa.Table) -> pa.Table:
+        return self._writer(pa.concat_tables(prepared))
 
 
-def _prepare(documents: pa.Table, task: EmbedTask, held: Any) -> pa.Table:
-    # The contents are shared by all tasks of a node, not copied to each.
-    import ray
-
+def _prepare(documents: pa.Table, task: EmbedTask, held: np.ndarray) -> pa.Table:
     worker_stays_behind()
-    return prepare_documents(documents, task, ray.get(held) if isinstance(held, ray.ObjectRef) else held)
+    return prepare_documents(documents, task, held)
 
 
 def spread(files: ReleaseFiles, keys: Sequence[str], work: Callable[[Iterable[pa.RecordBatch]], T]) -> list[T]:

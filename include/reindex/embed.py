@@ -6,7 +6,6 @@ indexes.
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -92,8 +91,6 @@ _CAME_TO = """
         sum(writer_seconds) as worked, sum(writer_waited) as idle, sum(waited) as fetching, sum(seconds) as parsing
     from outcomes
 """
-# Ray remembers every task: so many at most are made of the documents, however many these are.
-_MOST_TASKS = 20_000
 _ERASED_SCHEMA = pa.schema([("key", pa.string())])
 
 
@@ -109,10 +106,9 @@ class Work:
 
     def blocks(self) -> Iterator[pa.Table]:
         """Yield what each task prepares."""
-        size = max(PREPARE_DOCUMENTS, math.ceil(self.pending.num_rows / _MOST_TASKS))
         for batch in self.pending.to_batches():
-            for start in range(0, batch.num_rows, size):
-                yield pa.Table.from_batches([batch.slice(start, size)])
+            for start in range(0, batch.num_rows, PREPARE_DOCUMENTS):
+                yield pa.Table.from_batches([batch.slice(start, PREPARE_DOCUMENTS)])
 
     def without_held(self, keys: set[str]) -> Work:
         """Return the work on some of the documents again, this time taking nothing for held."""

@@ -1,4 +1,4 @@
-"""Prepared documents in, parts of the embedding store out: the second step of the Ray Data chain.
+"""Prepared documents in, parts of the embedding store out: the second step of the chain.
 
 `PartWriter` takes and returns Arrow tables. A row is a document until it is written, never a piece of one.
 """

@@ -1,6 +1,6 @@
 """Planned objects in, their passages out: fetched, parsed and chunked, each in a sandbox.
 
-The first step of the Ray Data chain: `prepare_documents` takes and returns Arrow tables. A row is a document.
+The first step of the chain: `prepare_documents` takes and returns Arrow tables. A row is a document.
 """
 
 from __future__ import annotations
