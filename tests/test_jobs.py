@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -85,7 +84,7 @@ def test_writers_fill_every_processor_and_leave_room_for_what_feeds_them(
 @pytest.mark.parametrize(
     ("first", "chunks", "stages"),
     [
-        ("embed", 100_000, ["embed", "assemble", "verify"]),
+        ("embed", 100_000, ["embed", "assemble", "load", "index", "verify"]),
         ("embed", 100_001, ["embed"]),
         ("assemble", 1, ["assemble"]),
         ("verify", 1, ["verify"]),
@@ -95,29 +94,29 @@ def test_a_job_goes_on_to_what_would_take_longer_to_start_than_to_run(
     job: Job, first: str, chunks: int, stages: list[str]
 ) -> None:
     job.files.write_json("embed.json", {"chunks": chunks})
-    job.files.write_json("index.json", {})
     assert list(_stages(first, job)) == stages
 
 
-def test_a_job_that_stands_by_prepares_while_the_release_is_loaded_and_verifies_once_it_is_ready(job: Job) -> None:
+def test_a_job_prepares_to_verify_while_the_release_is_loaded_and_waits_for_that(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, has_ended = threading.Event(), []
+    monkeypatch.setattr(jobs, "prepare_to_verify", lambda _: has_ended.append(may_end.wait(10)))
+    job.files.write_json("embed.json", {"chunks": 1})
+    stages = _stages("embed", job)
+    assert [next(stages) for _ in range(4)] == ["embed", "assemble", "load", "index"]
+    assert not has_ended
+    threading.Timer(0.2, may_end.set).start()
+    assert next(stages) == "verify"
+    assert has_ended == [True]
+
+
+def test_what_a_job_takes_on_is_its_own_before_the_next_task_begins(job: Job) -> None:
     job.files.write_json("embed.json", {"chunks": 1})
     stages = _stages("embed", job)
     assert (next(stages), next(stages)) == ("embed", "assemble")
-    began = time.monotonic()
-    threading.Timer(0.2, lambda: job.files.write_json("index.json", {})).start()
-    assert next(stages) == "verify"
-    assert time.monotonic() - began >= 0.2
-    # Whoever submits a job of its own would learn whose it is.
-    assert job.files.claim("verify", "another") == job.name
-
-
-def test_a_job_does_not_stand_by_for_ever_nor_for_what_another_has_taken(
-    job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "_STAND_BY_SECONDS", 0.0)
-    job.files.write_json("embed.json", {"chunks": 1})
-    assert list(_stages("embed", job)) == ["embed", "assemble"]
-    job.files.write_json("index.json", {})
+    assert [job.files.claim(stage, "a task") for stage in ("load", "index", "verify")] == [job.name] * 3
+    # A later attempt leaves them to their tasks, which find that nobody is at work on them any more.
     assert list(_stages("embed", replace(job, name="a later attempt"))) == ["embed", "assemble"]
 
 

@@ -49,13 +49,12 @@ def poll_load(importer: Importer, files: ReleaseFiles) -> Progress:
 
 
 def finish_load(store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
-    """Record what the server says it took from each file, before it forgets."""
-    collection, started_at, jobs = _recorded(files)
+    """Return what the server says it took from each file, before it forgets."""
+    collection, began, jobs = _recorded(files)
     imported = [store.import_state(job.id).rows for job in jobs]
     loaded = [{"file": job.file, "rows": job.rows, "imported": rows} for job, rows in zip(jobs, imported, strict=True)]
-    rate = sum(imported) / max(time.time() - started_at, 1)
-    facts = {"collection": collection, "files": loaded, "rows": sum(imported), "rows_a_second": round(rate)}
-    return files.write_report("load", started_at, facts)
+    rate = sum(imported) / max(time.time() - began, 1)
+    return {"collection": collection, "files": loaded, "rows": sum(imported), "rows_a_second": round(rate)}
 
 
 def _recorded(files: ReleaseFiles) -> tuple[str, float, list[ImportJob]]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from reindex.errors import IndexFailed
 from reindex.records import IndexState, LoadState, Progress
+from reindex.releases import ReleaseFiles
 from reindex.store import VectorStore
+from reindex.tuning import production_params
 
 _AGREEING_POLLS = 3
 _WARM_UP_QUERIES = 8
@@ -68,6 +70,13 @@ def what_is_not_loaded(state: LoadState | None, rows: int) -> str:
             f"{state.loaded_rows} of {rows} rows in memory"
         )
     return ""
+
+
+def finish_index(store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
+    """Warm the release's collection up as readers will search it; raise IndexFailed if it does not answer."""
+    loaded, k = files.needed_report("load"), files.corpus().gate.k
+    params = production_params(files, k)
+    return warm_up(store, loaded["collection"], k=k, rows=loaded["rows"], params=params)
 
 
 def warm_up(store: VectorStore, collection: str, *, k: int, rows: int, params: dict[str, int]) -> dict[str, Any]:

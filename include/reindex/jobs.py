@@ -2,7 +2,7 @@
 
 A job reads its addresses from the environment of the Ray node, its settings from the release, and leaves its report in
 the release. A failure is left there too, by name, and the job ends with exit status 1. The job that embeds a small
-release goes on to assemble it, stands by while it is loaded, and verifies it. `cluster.py` has what jobs spread.
+release sees it through until it is verified. `cluster.py` has what jobs spread.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reindex.assemble import assemble_import
 from reindex.bench import Bench
+from reindex.bulk_load import begin_load, finish_load, poll_load
 from reindex.check import check_live
 from reindex.cluster import run_chain, spread
 from reindex.embed import embed_documents
 from reindex.embedders import Embedder, find_model, load_embedder
 from reindex.errors import JobFailed, ReindexError, Stalled, TerminalError
 from reindex.importers import IMPORTERS
-from reindex.index import ReadinessBarrier
+from reindex.index import ReadinessBarrier, finish_index
 from reindex.milvus import MilvusStore
 from reindex.naming import collection_name
 from reindex.noise import measure_noise
@@ -33,6 +35,7 @@ from reindex.parts import EmbeddingStore
 from reindex.priority import done_behind, session_stays_behind
 from reindex.records import Progress
 from reindex.releases import ReleaseFiles, run_stage
+from reindex.retire import make_room
 from reindex.settings import (
     Corpus,
     MilvusConnection,
@@ -48,11 +51,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("reindex")
 _LOAD_SECONDS = 600.0
+_POLL_SECONDS = 0.25
 # Rows that are assembled, and then loaded, in less time than another Ray job and its models take to start.
 _ROWS_AT_ONCE = 100_000
-# For which a job stands by until such a release is loaded and indexed.
-_STAND_BY_SECONDS = 120.0
-_STAND_BY_POLL_SECONDS = 0.25
+# What the job that has embedded so few takes on: the tasks of these names wait for it.
+_TAKEN_ON = ("load", "index", "verify")
 
 
 class Embedders:
@@ -103,6 +106,24 @@ def assemble(job: Job) -> dict[str, Any]:
     return done_behind(partial(merge, job.files, _parts(job)))
 
 
+def load(job: Job) -> dict[str, Any]:
+    """Import the release's files into a new collection."""
+    with MilvusStore(job.milvus) as store:
+        make_room(store, job.files, job.corpus.retention)
+        importer = IMPORTERS[store.capabilities().importer](store)
+        begin_load(store, importer, job.files, job.corpus)
+        _wait(job.files, "load", partial(poll_load, importer, job.files))
+        return finish_load(store, job.files)
+
+
+def index(job: Job) -> dict[str, Any]:
+    """Wait until the collection is indexed and in memory, and warm it up."""
+    loaded = job.files.needed_report("load")
+    with MilvusStore(job.milvus) as store:
+        _wait(job.files, "index", ReadinessBarrier(store, loaded["collection"], loaded["rows"]).poll)
+        return finish_index(store, job.files)
+
+
 def check(job: Job) -> dict[str, Any]:
     """Measure the live release once more and, where that was asked, how much two builds of it differ."""
     begun = job.files.needed_report("begin")
@@ -150,7 +171,7 @@ def _wait_until_loaded(job: Job, store: MilvusStore, collection: str) -> None:
 
 
 def _wait(files: ReleaseFiles, stage: str, poll: Callable[[], Progress]) -> None:
-    """Poll once a second and show how far it is; raise Stalled if nothing moves."""
+    """Poll, and show how far it is; raise Stalled if nothing moves."""
     counts: dict[str, int] = {}
     moved_at = time.monotonic()
     while not (progress := poll()).done:
@@ -159,7 +180,7 @@ def _wait(files: ReleaseFiles, stage: str, poll: Callable[[], Progress]) -> None
             files.show_progress(stage, counts)
         if time.monotonic() - moved_at > _LOAD_SECONDS:
             raise Stalled(stage, _LOAD_SECONDS, progress.message)
-        time.sleep(1)
+        time.sleep(_POLL_SECONDS)
 
 
 def _parts(job: Job) -> EmbeddingStore:
@@ -171,6 +192,8 @@ def _parts(job: Job) -> EmbeddingStore:
 JOBS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "embed": embed,
     "assemble": assemble,
+    "load": load,
+    "index": index,
     "verify": verify,
     "check": check,
 }
@@ -201,22 +224,18 @@ def main() -> int:
 def _stages(first: str, job: Job) -> Iterator[str]:
     """Yield the stage that was asked for and those that the job goes on to: their own would take longer to start."""
     yield first
-    if first == "embed" and job.files.needed_report("embed")["chunks"] <= _ROWS_AT_ONCE:
-        yield "assemble"
-        if _stand_by(job):
-            yield "verify"
-
-
-def _stand_by(job: Job) -> bool:
-    """Prepare to verify while the release is loaded; return whether it is ready within the time for which we wait."""
-    if job.files.claim("verify", job.name) != job.name:
-        return False
-    with MilvusStore(job.milvus) as store:
-        prepare_to_verify(_bench(job, store))
-    deadline = time.monotonic() + _STAND_BY_SECONDS
-    while job.files.report("index") is None and time.monotonic() < deadline:
-        time.sleep(_STAND_BY_POLL_SECONDS)
-    return job.files.report("index") is not None
+    if first != "embed" or job.files.needed_report("embed")["chunks"] > _ROWS_AT_ONCE:
+        return
+    # Before it is assembled, and with that the next task begins.
+    takes_on = all(job.files.claim(stage, job.name) == job.name for stage in _TAKEN_ON)
+    yield "assemble"
+    if takes_on:
+        with MilvusStore(job.milvus) as store, ThreadPoolExecutor(1) as pool:
+            prepared = pool.submit(prepare_to_verify, _bench(job, store))
+            yield "load"
+            yield "index"
+            prepared.result()
+        yield "verify"
 
 
 def _own_errors(stage: str, work: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from airflow.sdk.observability import stats
 from reindex.bulk_load import begin_load, finish_load
 from reindex.errors import JobFailed, ReindexError, from_record
 from reindex.importers import IMPORTERS
-from reindex.index import warm_up
+from reindex.index import finish_index
 from reindex.live_search import measure_at_rest
 from reindex.naming import job_name
 from reindex.releases import ReleaseFiles, recorded_failure, release_report
@@ -24,7 +24,6 @@ from reindex.report import gates_table
 from reindex.retire import make_room
 from reindex.rollback import begin_reload
 from reindex.signals import release_metrics
-from reindex.tuning import production_params
 from reindex_airflow import hooks
 from reindex_airflow.links import JOB_KEY, CheckedReleaseLink, RayJobLink, ReportLink
 from reindex_airflow.triggers import MilvusTrigger, RayJobTrigger, call_off
@@ -45,6 +44,8 @@ class _StageOperator(BaseOperator):
     """What the waiting stages share: they do one stage of one release, and pass the release on."""
 
     template_fields = ("release",)
+    # The Ray job that does the stage, where one does.
+    job = ""
 
     def __init__(self, *, corpus: str, release: Any, stage: str, **options: Any) -> None:
         # A mapped task is given its own name and text by Airflow, beside what it is mapped over.
@@ -68,12 +69,45 @@ class _StageOperator(BaseOperator):
     def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> str:
         """Return the release if what was waited for is done, raise its own reason otherwise."""
 
+    def on_kill(self) -> None:
+        """Stop the job: the task was killed before it let go of its worker."""
+        if self.job:
+            hooks.RayJobs(hooks.services().ray).stop(self.job)
+
+    def _taken_on(self, context: Context, services: hooks.Services) -> str:
+        """Return the Ray job that has taken the stage on and is at work, or none: then the stage is this attempt's."""
+        own = self._own_job(context)
+        owner = self._files(services).claim(self.stage, own)
+        is_at_work = owner != own and hooks.RayJobs(services.ray).status(owner) in _UNFINISHED_JOB
+        return owner if is_at_work else ""
+
+    def _own_job(self, context: Context) -> str:
+        return job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
+
+    def _follow(self, context: Context, job: str, **kept: Any) -> str:
+        self.job = job
+        trigger = RayJobTrigger(job=job, corpus=self.corpus, release=self.release, stage=self.stage)
+        return self._await(context, trigger, **kept)
+
+    def _followed(self, event: dict[str, Any]) -> str:
+        """Return the release if the job left its report, raise the job's own reason otherwise."""
+        services = hooks.services()
+        files = self._files(services)
+        if files.report(self.stage):
+            return str(self.release)
+        failure = files.failure()
+        if failure and failure["stage"] == self.stage:
+            raise from_record(failure)
+        with recorded_failure(files, self.stage):
+            _raise_failure(event)
+            detail = hooks.RayJobs(services.ray).last_log_line(event["job"])
+            raise JobFailed(event["job"], f"{event['status']}: {detail}")
+
 
 class RayJobOperator(_StageOperator):
     """Runs one stage as a Ray job. A retry finds the job of the attempt before it, if that is still going."""
 
     operator_extra_links = (RayJobLink(),)
-    job = ""
 
     def __init__(self, **options: Any) -> None:
         # One job at a time for each slot, counted while it waits: two that share a machine could starve each other.
@@ -89,32 +123,13 @@ class RayJobOperator(_StageOperator):
             return self.finish(context, {})
         files.forget_failure()
         with recorded_failure(files, self.stage):
-            self.job = running or self._submit(context, jobs)
-        context["ti"].xcom_push(key=JOB_KEY, value=f"{services.ray.url}/#/jobs/{self.job}")
-        trigger = RayJobTrigger(job=self.job, corpus=self.corpus, release=self.release, stage=self.stage)
-        return self._await(context, trigger)
+            job = running or self._submit(context, jobs)
+        context["ti"].xcom_push(key=JOB_KEY, value=f"{services.ray.url}/#/jobs/{job}")
+        return self._follow(context, job)
 
     def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
         """Return the release if the job left its report, raise the job's own reason otherwise."""
-        services = hooks.services()
-        files = self._files(services)
-        if files.report(self.stage):
-            return str(self.release)
-        failure = files.failure()
-        if failure and failure["stage"] == self.stage:
-            raise from_record(failure)
-        with recorded_failure(files, self.stage):
-            _raise_failure(event)
-            detail = hooks.RayJobs(services.ray).last_log_line(event["job"])
-            raise JobFailed(event["job"], f"{event['status']}: {detail}")
-
-    def on_kill(self) -> None:
-        """Stop the job: the task was killed before it let go of its worker."""
-        if self.job:
-            hooks.RayJobs(hooks.services().ray).stop(self.job)
-
-    def _own_job(self, context: Context) -> str:
-        return job_name(self.corpus, self.release, self.stage, context["ti"].try_number)
+        return self._followed(event)
 
     def _running_job(self, context: Context, jobs: hooks.RayJobs) -> str | None:
         job = str(context["task_state_store"].get(JOB_KEY) or "")
@@ -149,10 +164,9 @@ class VerifyOperator(RayJobOperator):
         super().__init__(stage="verify", **options)
 
     def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
-        """Go on with the job that has embedded the release, if it has stood by and begun to verify."""
-        own = self._own_job(context)
-        owner = self._files(hooks.services()).claim(self.stage, own)
-        if owner == own or jobs.status(owner) not in _UNFINISHED_JOB:
+        """Go on with the job that has embedded the release, if it has taken this on."""
+        owner = self._taken_on(context, hooks.services())
+        if not owner:
             return super()._submit(context, jobs)
         context["task_state_store"].set(JOB_KEY, owner)
         return owner
@@ -195,6 +209,11 @@ class BulkLoadOperator(_StageOperator):
         files = self._files(services)
         if files.report("load"):
             return str(self.release)
+        with recorded_failure(files, "load"):
+            job = self._taken_on(context, services)
+        started_at = time.time()
+        if job:
+            return self._follow(context, job, started_at=started_at)
         corpus = files.corpus()
         with recorded_failure(files, "load"), services.milvus_store() as store:
             # What is kept only to go back to leaves memory first: beside the live release there is room for one more.
@@ -204,21 +223,24 @@ class BulkLoadOperator(_StageOperator):
         trigger = MilvusTrigger(
             stage="load", corpus=self.corpus, release=self.release, collection_id=self.collection_id
         )
-        return self._await(context, trigger)
+        return self._await(context, trigger, started_at=started_at)
 
     def on_kill(self) -> None:
         """Call the load off: the task was killed before it let go of its worker."""
+        super().on_kill()
         if self.collection_id:
             call_off(hooks.services(), self.corpus, self.release, self.collection_id)
 
-    def finish(self, context: Context, event: dict[str, Any]) -> str:  # noqa: ARG002 - Airflow's signature
+    def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:  # noqa: ARG002 - Airflow's signature
+        if "job" in event:
+            return self._followed(event)
         self.collection_id = 0  # from here on it is kept, whatever becomes of the task
         services = hooks.services()
         files = self._files(services)
         with recorded_failure(files, "load"):
             _raise_failure(event)
             with services.milvus_store() as store:
-                finish_load(store, files)
+                files.write_report("load", started_at, finish_load(store, files))
         return str(self.release)
 
 
@@ -229,22 +251,27 @@ class BuildIndexOperator(_StageOperator):
         super().__init__(stage="index", **options)
 
     def execute(self, context: Context) -> str:
-        if self._files(hooks.services()).report("index"):
-            return str(self.release)
-        trigger = MilvusTrigger(stage="index", corpus=self.corpus, release=self.release)
-        return self._await(context, trigger, started_at=time.time())
-
-    def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:  # noqa: ARG002 - as above
         services = hooks.services()
         files = self._files(services)
-        corpus = files.corpus()
-        params = production_params(files, corpus.gate.k)
+        if files.report("index"):
+            return str(self.release)
+        with recorded_failure(files, "index"):
+            job = self._taken_on(context, services)
+        started_at = time.time()
+        if job:
+            return self._follow(context, job, started_at=started_at)
+        trigger = MilvusTrigger(stage="index", corpus=self.corpus, release=self.release)
+        return self._await(context, trigger, started_at=started_at)
+
+    def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:  # noqa: ARG002 - as above
+        if "job" in event:
+            return self._followed(event)
+        services = hooks.services()
+        files = self._files(services)
         with recorded_failure(files, "index"):
             _raise_failure(event)
-            loaded = files.needed_report("load")
             with services.milvus_store() as store:
-                facts = warm_up(store, loaded["collection"], k=corpus.gate.k, rows=loaded["rows"], params=params)
-            files.write_report("index", started_at, facts)
+                files.write_report("index", started_at, finish_index(store, files))
         return str(self.release)
 
 
