@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -91,6 +92,7 @@ def text_columns() -> dict[str, int]:
     return {f.name: f.metadata["max_bytes"] for f in dataclasses.fields(Chunk) if "max_bytes" in f.metadata}
 
 
+@cache  # a search asks for them with each hit
 def texts_columns() -> dict[str, TextsLimit]:
     """Return the columns of `Chunk` that are lists of texts, with what each may hold."""
     return {f.name: f.metadata["max_texts"] for f in dataclasses.fields(Chunk) if "max_texts" in f.metadata}

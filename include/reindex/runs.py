@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ _TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 # A run is looked at this often at first, then less and less: an end is seen late by a fiftieth of the run at most.
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.5, 5.0, 0.02
+_STAGES_SECONDS = 2.0
 _NEW_DAG_SECONDS = 90.0
 _OUTAGE_SECONDS = 60.0
 _ENDED = {"success", "failed"}
@@ -57,10 +59,6 @@ class RunState:
     stages: dict[str, str]
 
     @property
-    def has_ended(self) -> bool:
-        return self.state in _ENDED
-
-    @property
     def current(self) -> str:
         """Return the first stage that is not over, or the last."""
         open_stages = (stage for stage, state in self.stages.items() if state not in {"success", "skipped"})
@@ -88,22 +86,20 @@ class Airflow:
         ).json()
         return Run(dag=dag, id=answer["dag_run_id"], name=kind.prefix + _name(answer, conf), kind=kind)
 
-    def state(self, run: Run) -> RunState:
-        path = f"/api/v2/dags/{run.dag}/dagRuns/{run.id}"
-        state = self._send("GET", path).json()["state"]
-        tasks = self._send("GET", f"{path}/taskInstances").json()["task_instances"]
-        found = {task["task_id"]: task["state"] or "waiting" for task in tasks}
-        return RunState(state=state, stages=dict.fromkeys(run.kind.stages, "waiting") | found)
-
     def follow(self, run: Run) -> Iterator[RunState]:
         """Yield where the run stands, again and again until it has ended."""
         began = answered_at = time.monotonic()
+        stages, stages_at = dict.fromkeys(run.kind.stages, "waiting"), -math.inf
         while True:
+            now = time.monotonic()
             try:
-                state = self.state(run)
+                state = self._send("GET", f"/api/v2/dags/{run.dag}/dagRuns/{run.id}").json()["state"]
+                # They take the API server as long as several answers, and the release waits for the same processors.
+                if state in _ENDED or now - stages_at >= _STAGES_SECONDS:
+                    stages, stages_at = stages | self._stages(run), now
                 answered_at = time.monotonic()
-                yield state
-                if state.has_ended:
+                yield RunState(state=state, stages=stages)
+                if state in _ENDED:
                     return
             except ServiceUnavailable:
                 # The run goes on while the API server is started again.
@@ -111,6 +107,10 @@ class Airflow:
                     raise
             share = _POLL_SHARE * (time.monotonic() - began)
             time.sleep(min(_LONGEST_POLL_SECONDS, max(_FIRST_POLL_SECONDS, share)))
+
+    def _stages(self, run: Run) -> dict[str, str]:
+        tasks = self._send("GET", f"/api/v2/dags/{run.dag}/dagRuns/{run.id}/taskInstances").json()["task_instances"]
+        return {task["task_id"]: task["state"] or "waiting" for task in tasks}
 
     def failure(self, run: Run) -> RunFailed:
         """Return why a failed run failed: the reason that its stage gave, from the task's log."""

@@ -23,7 +23,8 @@ from reindex_airflow import hooks
 if TYPE_CHECKING:
     from reindex.milvus import MilvusStore
 
-_POLL_SECONDS = 0.5
+# At first so often, and then less: what takes long may be seen to have ended a little late.
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.25, 5.0, 0.01
 # A server that is restarted comes back within this; one that does not has died.
 _OUTAGE_SECONDS = 60.0
 _STALL_SECONDS = 1800.0
@@ -69,7 +70,7 @@ class RayJobTrigger(BaseTrigger):
                 if patience.is_over() or not isinstance(error, ServiceUnavailable):
                     yield TriggerEvent({"job": self.job, **error.to_record()})
                     return
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(patience.poll_seconds())
 
     def _is_done(self, files: ReleaseFiles) -> bool:
         """Return whether the job has done what it was asked for, and assembled where it goes on to that."""
@@ -125,7 +126,7 @@ class MilvusTrigger(BaseTrigger):
                     return
                 if progress:
                     self.log.info("%s: %s", self.stage, progress.message)
-                await asyncio.sleep(_POLL_SECONDS)
+                await asyncio.sleep(patience.poll_seconds())
 
     async def on_kill(self) -> None:
         """Call a load off: a person has ended the task."""
@@ -162,11 +163,11 @@ class _Watch:
 
 
 class _Patience:
-    """How long a wait may go on without an answer, or without a change in the answers."""
+    """How often a wait asks, and how long it may go on without an answer, or without a change in the answers."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
-        self._answered_at = self._moved_at = time.monotonic()
+        self._began = self._answered_at = self._moved_at = time.monotonic()
         self._counts: dict[str, int] = {}
 
     def check(self, progress: Progress) -> None:
@@ -177,6 +178,10 @@ class _Patience:
             self._counts, self._moved_at = progress.counts, now
         if now - self._moved_at > _STALL_SECONDS:
             raise Stalled(self._stage, now - self._moved_at, progress.message)
+
+    def poll_seconds(self) -> float:
+        share = _POLL_SHARE * (time.monotonic() - self._began)
+        return min(_LONGEST_POLL_SECONDS, max(_FIRST_POLL_SECONDS, share))
 
     def is_over(self) -> bool:
         """Return whether there has been no answer for longer than a restart takes."""

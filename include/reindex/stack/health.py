@@ -82,8 +82,10 @@ def airflow_component(name: str) -> Callable[[StackState, float], bool]:
     return is_healthy
 
 
-def create_pools(state: StackState) -> bool:
-    return provision.create_pools(airflow_connection(client_environment(state)))
+def finish_airflow(state: StackState) -> bool:
+    """Create the pools, and have the API server get ready for its first task, which would wait for it otherwise."""
+    is_ready = _get(f"{state.url('airflow')}/execution/health") is not None
+    return provision.create_pools(airflow_connection(client_environment(state))) and is_ready
 
 
 def _get(url: str, headers: dict[str, str] | None = None) -> httpx.Response | None:

@@ -172,7 +172,7 @@ PROGRAMS = {
         environment=airflow_environment,
         is_healthy=health.airflow_component("metadatabase"),
         prepare=prepare_airflow,
-        finish=health.create_pools,
+        finish=health.finish_airflow,
         needs=("airflow-migrate",),
         port="airflow",
     ),
