@@ -526,20 +526,47 @@ print("\\n" + json.dumps({"there": there, "threads": [thread.name for thread in 
     assert found["threads"] == ["MainThread"]
 
 
-VERIFIED_BY = """
+TAKEN_ON = """
 import json
 from types import SimpleNamespace
 from reindex.naming import job_name
 from reindex_airflow import hooks, operators
 from tests.fakes import release_files
 
+made = {
+    "load": operators.BulkLoadOperator, "index": operators.BuildIndexOperator, "verify": operators.VerifyOperator,
+}
 found = []
-for standing_by, status in ((False, ""), (True, "RUNNING"), (True, "FAILED"), (True, "LOST")):
+for stage, operator in made.items():
+    for is_claimed, status in ((False, ""), (True, "RUNNING"), (True, "FAILED"), (True, "LOST")):
+        files = release_files()
+        if is_claimed:
+            files.claim(stage, "the job that embedded")
+        hooks.RayJobs = lambda _: SimpleNamespace(status=lambda _: status)
+        services = SimpleNamespace(files=lambda *_: files, ray=None)
+        context = {"ti": SimpleNamespace(try_number=1)}
+        found.append(operator(corpus="docs", release="R")._taken_on(context, services))
+print("\\n" + json.dumps(found))
+"""
+
+
+def test_a_stage_is_followed_where_a_job_that_runs_has_taken_it_on_and_else_done(tmp_path: Path) -> None:
+    assert look(TAKEN_ON, corpora=tmp_path, home=tmp_path) == ["", "the job that embedded", "", ""] * 3
+
+
+VERIFIED_BY = """
+import json
+from types import SimpleNamespace
+from reindex_airflow import hooks, operators
+from tests.fakes import release_files
+
+found = []
+for is_claimed in (False, True):
     files, kept, submitted = release_files(), {}, []
-    hooks.services = lambda: SimpleNamespace(files=lambda *_: files)
-    if standing_by:
+    if is_claimed:
         files.claim("verify", "the job that embedded")
-    jobs = SimpleNamespace(status=lambda _: status, submit=lambda job, command: submitted.append((job, command)))
+    jobs = SimpleNamespace(status=lambda _: "RUNNING", submit=lambda job, command: submitted.append((job, command)))
+    hooks.services, hooks.RayJobs = lambda: SimpleNamespace(files=lambda *_: files, ray=None), lambda _: jobs
     context = {"ti": SimpleNamespace(try_number=1), "task_state_store": SimpleNamespace(set=kept.__setitem__)}
     job = operators.VerifyOperator(corpus="docs", release="R")._submit(context, jobs)
     assert kept == {"ray_job": job}
@@ -548,11 +575,10 @@ print("\\n" + json.dumps(found))
 """
 
 
-def test_a_release_is_verified_by_the_job_that_stands_by_or_else_by_one_of_its_own(tmp_path: Path) -> None:
+def test_a_release_is_verified_by_the_job_that_has_taken_it_on_or_else_by_one_of_its_own(tmp_path: Path) -> None:
     own = "docs-R-verify-1"
     submitted = [own, [f"python -m reindex.jobs verify --corpus docs --release R --job {own}"]]
-    adopted = ["the job that embedded", []]
-    assert look(VERIFIED_BY, corpora=tmp_path, home=tmp_path) == [submitted, adopted, submitted, submitted]
+    assert look(VERIFIED_BY, corpora=tmp_path, home=tmp_path) == [submitted, ["the job that embedded", []]]
 
 
 def test_the_connection_to_milvus_may_say_what_it_may_take(tmp_path: Path) -> None:
@@ -572,3 +598,71 @@ print("\\n" + json.dumps([limit(extra) for extra in (None, "{}", '{"memory_bytes
     *limits, refusal = look(code, corpora=tmp_path, home=tmp_path)
     assert limits == [None, None, 8]
     assert refusal.startswith("the connection reindex_milvus: memory_bytes: '8G' is no number of bytes")
+
+
+RESTS = """
+import json, sqlite3, sys
+from multiprocessing import SimpleQueue
+from reindex_airflow import executor as module
+
+class Clock:
+    now, meanwhile = 0.0, None
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        if self.meanwhile and self.now > 0.39:
+            self.meanwhile()
+            self.meanwhile = None
+
+tables = sqlite3.connect(sys.argv[1], isolation_level=None)
+tables.execute("create table dag_run (id integer primary key, dag_id text, run_id text, state text)")
+tables.execute("create table task_instance (id text, dag_id text, run_id text, state text)")
+tables.execute("insert into dag_run values (1, 'd', 'old', 'success'), (2, 'd', 'r', 'running')")
+tables.execute("insert into task_instance values ('a', 'd', 'r', 'running'), ('b', 'd', 'old', 'success')")
+
+executor = module.RestingExecutor(parallelism=1)
+executor.result_queue, executor.workers = SimpleQueue(), {}
+executor._check_workers = lambda: None
+
+def rest(meanwhile=None):
+    module.time = clock = Clock()
+    clock.meanwhile = meanwhile
+    executor.sync()
+    return round(clock.now, 2)
+
+found = {"first": rest(), "nothing": rest()}
+found["task"] = rest(lambda: tables.execute("update task_instance set state = 'success' where id = 'a'"))
+found["old"] = rest(lambda: tables.execute("update task_instance set state = 'failed' where id = 'b'"))
+found["result"] = rest(lambda: executor.result_queue.put(("key", "success", None)))
+executor.change_state = lambda *_: executor.event_buffer.update(done=("success", None))
+found["taken"] = rest()
+executor.event_buffer.clear()
+found["run"] = rest(lambda: tables.execute("insert into dag_run values (3, 'e', 'r', 'queued')"))
+found["awaited"] = rest()
+print("\\n" + json.dumps(found))
+"""
+
+
+def test_the_scheduler_rests_until_a_task_or_a_run_has_changed(tmp_path: Path) -> None:
+    base = tmp_path / "airflow.db"
+    found = look(
+        RESTS,
+        str(base),
+        corpora=tmp_path,
+        home=tmp_path,
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{base}?timeout=60",
+    )
+    assert found == {
+        # What was before is not known yet; and what has ended is dealt with first.
+        "first": 0,
+        "taken": 0,
+        "task": 0.4,
+        "result": 0.4,
+        "run": 0.4,
+        "nothing": 2,
+        "old": 2,
+        "awaited": 0.25,
+    }

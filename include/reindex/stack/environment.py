@@ -29,7 +29,6 @@ def inherited_environment(home: Path, environment: Mapping[str, str]) -> dict[st
         **kept,
         "PATH": f"{BIN}:{kept.get('PATH', os.defpath)}",
         "PYTHONPATH": f"{PROJECT / 'include'}:{PROJECT / 'plugins'}",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "SPT_NOENV": "1",  # setproctitle would otherwise write its title over the marker
         "TOKENIZERS_PARALLELISM": "false",
         MARKER: str(home),
@@ -100,12 +99,13 @@ def airflow_environment(state: StackState) -> dict[str, str]:
             "DAGS_ARE_PAUSED_AT_CREATION": "False",  # a schedule in the corpus file is the wish
             "DAGS_FOLDER": str(PROJECT / "dags"),
             "EXECUTION_API_SERVER_URL": f"{url}/execution/",
-            "EXECUTOR": "LocalExecutor",
+            "EXECUTOR": "reindex_airflow.executor.RestingExecutor",
             "FERNET_KEY": state.secrets["airflow_fernet_key"],
             "LAZY_LOAD_PLUGINS": "False",  # tasks are forked from the scheduler, and then have what the plugin imports
             "LOAD_EXAMPLES": "False",
             "MAX_ACTIVE_TASKS_PER_DAG": "3",
-            "PARALLELISM": "3",
+            # More than a DAG may have: Airflow may hold one's place for five seconds after its task has ended.
+            "PARALLELISM": "6",
             "PLUGINS_FOLDER": str(PROJECT / "plugins"),
             "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
             "SIMPLE_AUTH_MANAGER_USERS": "admin:admin,viewer:viewer",
@@ -113,8 +113,7 @@ def airflow_environment(state: StackState) -> dict[str, str]:
         "DAG_PROCESSOR": {"MIN_FILE_PROCESS_INTERVAL": "30", "PARSING_PROCESSES": "1", "REFRESH_INTERVAL": "30"},
         # Seconds for which a writer waits for another: on a busy machine the usual 5 are not enough. (See sqlite.py.)
         "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60"},
-        # Seconds; the usual one is lost between any two tasks.
-        "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": "0.5"},
+        "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": "0"},  # the executor rests
     }
     settings = {
         f"AIRFLOW__{section}__{key}": value for section, keys in sections.items() for key, value in keys.items()
