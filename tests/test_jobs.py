@@ -28,6 +28,7 @@ class Wrapper(Exception):
 def job(monkeypatch: pytest.MonkeyPatch) -> Job:
     """Return a job whose verifying needs no preparation."""
     monkeypatch.setattr(jobs, "prepare_to_verify", lambda _: None)
+    monkeypatch.setattr(jobs, "load_engine", lambda: None)
     monkeypatch.setattr(jobs, "MilvusStore", lambda _: nullcontext())
     monkeypatch.setattr(jobs, "_bench", lambda *_: None)
     files = release_files()

@@ -182,6 +182,8 @@ def test_too_small_a_corpus_says_that_recall_is_meaningless(nights: Nights, monk
     measured = verify_release(bench)
     assert (measured["recall"], measured["note"]) == (None, MEANINGLESS)
     assert measured["note"].startswith("recall is meaningless below 1,024 rows a segment")
+    # No setting can change what is searched exhaustively.
+    assert len((bench.files.read_json("recall.json") or {})["curve"]) == 1
     assert gates(bench)["recall"] is None
 
 

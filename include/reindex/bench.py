@@ -108,12 +108,17 @@ class Tried:
 
     @property
     def is_unindexed(self) -> bool:
-        return all(rows < SMALLEST_INDEXED_SEGMENT for rows in self.segments.values())
+        return is_unindexed(self.segments)
 
 
 def try_settings(bench: Bench, settings: Sequence[Params]) -> Tried:
-    """Ask the index the same questions with each setting, and see how many of the true neighbours come back."""
-    drawn = draw(bench)
+    """Ask the index the same questions with each setting, and see how many of the true neighbours come back.
+
+    Where there is no index, every setting has the same answers: the pinned one or the first stands for all.
+    """
+    drawn, segments = draw(bench), bench.store.segments(bench.collection)
+    if is_unindexed(segments):
+        settings = [params for params in settings if params == bench.corpus.index.search] or settings[:1]
     answers = [answers_of(bench, drawn, params) for params in settings]
     findings, exact = search_exactly(bench, drawn, answers)
     return Tried(
@@ -121,8 +126,13 @@ def try_settings(bench: Bench, settings: Sequence[Params]) -> Tried:
         findings=findings,
         exact=exact,
         rungs=[measure_rung(given, exact, drawn.queries, findings.vectors, bench.corpus.gate) for given in answers],
-        segments=bench.store.segments(bench.collection),
+        segments=segments,
     )
+
+
+def is_unindexed(segments: Mapping[int, int]) -> bool:
+    """Return whether no segment has the rows for which the server builds an index; they are given by their ids."""
+    return all(rows < SMALLEST_INDEXED_SEGMENT for rows in segments.values())
 
 
 def measure(

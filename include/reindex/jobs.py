@@ -26,6 +26,7 @@ from reindex.cluster import run_chain, spread
 from reindex.embed import embed_documents
 from reindex.embedders import Embedder, find_model, load_embedder
 from reindex.errors import JobFailed, ReindexError, Stalled, TerminalError
+from reindex.exact import load_engine
 from reindex.importers import IMPORTERS
 from reindex.index import ReadinessBarrier, finish_index
 from reindex.milvus import MilvusStore
@@ -228,14 +229,18 @@ def _stages(first: str, job: Job) -> Iterator[str]:
         return
     # Before it is assembled, and with that the next task begins.
     takes_on = all(job.files.claim(stage, job.name) == job.name for stage in _TAKEN_ON)
-    yield "assemble"
-    if takes_on:
-        with MilvusStore(job.milvus) as store, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
+        if takes_on:
+            pool.submit(load_engine)
+        yield "assemble"
+        if not takes_on:
+            return
+        with MilvusStore(job.milvus) as store:
             prepared = pool.submit(prepare_to_verify, _bench(job, store))
             yield "load"
             yield "index"
             prepared.result()
-        yield "verify"
+    yield "verify"
 
 
 def _own_errors(stage: str, work: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:

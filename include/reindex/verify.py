@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from reindex.bench import Bench, compared, draw, facts_of, in_short, measure, try_settings
 from reindex.beside import beside_live, live_files
-from reindex.exact import Neighbours, load_engine
+from reindex.exact import Neighbours
 from reindex.gates import look, raise_first
 from reindex.judged import relevance_of
 from reindex.latency import measure_latency
@@ -29,7 +29,6 @@ _KEPT_QUERIES = 1_000
 def prepare_to_verify(bench: Bench) -> None:
     """Do of verifying what takes no answer of the collection, before it is ready; `bench.embed` remembers it."""
     compared(bench, draw(bench), _known_cosines(bench))
-    load_engine()
 
 
 def verify_release(bench: Bench) -> dict[str, Any]:
