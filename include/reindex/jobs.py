@@ -229,18 +229,15 @@ def _stages(first: str, job: Job) -> Iterator[str]:
         return
     # Before it is assembled, and with that the next task begins.
     takes_on = all(job.files.claim(stage, job.name) == job.name for stage in _TAKEN_ON)
-    with ThreadPoolExecutor(2) as pool:
-        if takes_on:
-            pool.submit(load_engine)
-        yield "assemble"
-        if not takes_on:
-            return
-        with MilvusStore(job.milvus) as store:
-            prepared = pool.submit(prepare_to_verify, _bench(job, store))
+    yield "assemble"
+    if takes_on:
+        with MilvusStore(job.milvus) as store, ThreadPoolExecutor(2) as pool:
+            prepared = [pool.submit(prepare_to_verify, _bench(job, store)), pool.submit(load_engine)]
             yield "load"
             yield "index"
-            prepared.result()
-    yield "verify"
+            for one in prepared:
+                one.result()
+        yield "verify"
 
 
 def _own_errors(stage: str, work: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:

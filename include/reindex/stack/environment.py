@@ -78,6 +78,12 @@ def milvus_environment(state: StackState) -> dict[str, str]:
 def ray_environment(state: StackState) -> dict[str, str]:
     return {
         "DASHBOARD_METRIC_PORT": str(state.ports["ray_dashboard_metrics"]),
+        # Seconds, or milliseconds where it says so, between two looks at how the node is: each is taken from the work.
+        "METRICS_RECORD_INTERVAL_S": "60",
+        "NODE_STATS_UPDATE_INTERVAL_SECONDS": "60",
+        "REPORTER_UPDATE_INTERVAL_MS": "30000",
+        # What prepares documents has nothing to do for that long, and would have to start again after a second of it.
+        "RAY_idle_worker_killing_time_threshold_ms": "120000",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": state.secrets["ray_token"],
         # A node that stands alone binds to 127.0.0.1; one of a cluster, to every interface.
