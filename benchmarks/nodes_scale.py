@@ -65,9 +65,9 @@ class SleepingEmbedder:
 
 def sleep_instead() -> None:
     """Put the sleeping model in place of the real one: Ray calls this in each worker as it starts."""
-    from reindex import embed_worker
+    from reindex import cluster
 
-    embed_worker.load_embedder = lambda model, *_, **__: SleepingEmbedder(model.dimension)  # type: ignore[assignment]
+    cluster.load_embedder = lambda model, *_, **__: SleepingEmbedder(model.dimension)  # type: ignore[assignment]
 
 
 def measure(nodes: Sequence[int] = NODES) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from reindex.assemble import assemble_import
 from reindex.embed import Work, embed_documents
 from reindex.embed_worker import PART_DOCUMENTS, PartWriter
-from reindex.embedders import EMBEDDERS, Model, Precision, find_model
+from reindex.embedders import EMBEDDERS, Model, Precision, find_model, load_embedder
 from reindex.naming import collection_name
 from reindex.parts import EmbeddingStore
 from reindex.permissions import acl_of
@@ -144,7 +144,7 @@ class Nights:
             space=plan["space"],
             threads=1,
         )
-        writer = PartWriter(task)
+        writer = PartWriter(task, load_embedder(task.model, task.precision, threads=1))
         prepared = pa.concat_tables([prepare_documents(block, task, work.held) for block in work.blocks()])
         starts = range(0, prepared.num_rows, self.part_documents)
         return [writer(prepared.slice(start, self.part_documents)) for start in starts]

@@ -291,12 +291,12 @@ def test_a_ceiling_of_latency_stops_what_is_slower(nights: Nights) -> None:
 
 
 def test_what_is_live_is_asked_the_same_and_the_most_changed_questions_are_named(nights: Nights) -> None:
-    nights.run(documents())
+    nights.run(unlike(40, 30))
     first = bench_of(nights)
     before = nights.live_files()
     before.write_report("verify", 0, verify_release(first))
     first.store.point_alias("docs", collection_name("docs", before.release))
-    nights.run({**documents(), "007.md": "# Wholly rewritten\n\n" + "of other words and letters " * 40})
+    nights.run({**unlike(40, 30), "007.md": "# Wholly rewritten\n\n" + "of other words and letters " * 40})
     second = bench_of(nights, first.store)  # type: ignore[arg-type]
     verify_release(second)
     measured = recall_json(second)

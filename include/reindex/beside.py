@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reindex.bench import Bench, Drawn, embed_queries, latency_facts
-from reindex.index_types import Params
+from reindex.index_types import at_least
 from reindex.latency import Latency, measure_latency
 from reindex.naming import collection_name
 from reindex.overlap import Side, compare_answers
 from reindex.releases import ReleaseFiles
 from reindex.switch import read_standing
-from reindex.tuning import production_params
+from reindex.tuning import Rung, production_params, search_all
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
-def beside_live(bench: Bench, drawn: Drawn, params: Params, latency: Mapping[str, Latency]) -> dict[str, Any]:
+def beside_live(bench: Bench, drawn: Drawn, chosen: Rung, latency: Mapping[str, Latency]) -> dict[str, Any]:
     """Return how answers and latency differ from those of what is live, or that nothing is."""
     gate, ceiling = bench.corpus.gate, {"max_p99_ms": bench.corpus.gate.max_p99_ms}
     own = latency_facts(latency)
-    live = live_side(bench, drawn)
-    if live is None:
+    files = live_files(bench)
+    if files is None:
         return {"overlap": None, "latency": {"candidate": own, "live": None, **ceiling}}
-    release, theirs = live
-    ours = Side(store=bench.store, collection=bench.collection, vectors=drawn.queries.vectors, params=params)
-    names = [question.name for question in drawn.questions]
-    overlap = compare_answers(names, ours, theirs, k=gate.k)
-    of_live = measure_latency(bench.connect, theirs.collection, theirs.vectors, k=gate.k, params=theirs.params)
+    vectors, params = _asked_of(bench, files, drawn), production_params(files, gate.k)
+    collection = collection_name(files.corpus_name, files.release)
+    # One more than is asked for, as the candidate was asked: among equals another one may be left out otherwise.
+    more = gate.k + 1
+    theirs = search_all(bench.store, collection, vectors, k=more, params=at_least(params, more))
+    overlap = compare_answers(
+        [question.name for question in drawn.questions],
+        Side(store=bench.store, collection=bench.collection, answers=[answer[: gate.k] for answer in chosen.answers]),
+        Side(store=bench.store, collection=collection, answers=[answer[: gate.k] for answer in theirs]),
+        k=gate.k,
+    )
+    of_live = measure_latency(bench.connect, collection, vectors, k=gate.k, params=params)
     return {
-        "overlap": {"live": release, **overlap},
+        "overlap": {"live": files.release, **overlap},
         "latency": {
             "candidate": own,
             "live": latency_facts(of_live),
@@ -37,18 +47,12 @@ def beside_live(bench: Bench, drawn: Drawn, params: Params, latency: Mapping[str
     }
 
 
-def live_side(bench: Bench, drawn: Drawn) -> tuple[str, Side] | None:
-    """Return the live release and how it is asked the same questions: by its own model, where that is another one."""
-    files = live_files(bench)
-    if files is None:
-        return None
+def _asked_of(bench: Bench, files: ReleaseFiles, drawn: Drawn) -> np.ndarray:
+    """Return the same questions as what is live is asked them: by its own model, where that is another one."""
     theirs, ours = (_asks_as(of) for of in (files, bench.files))
-    vectors = drawn.queries.vectors
-    if theirs != ours:
-        vectors = embed_queries(bench, files, [question.text for question in drawn.questions])
-    collection = collection_name(files.corpus_name, files.release)
-    params = production_params(files, bench.corpus.gate.k)
-    return files.release, Side(store=bench.store, collection=collection, vectors=vectors, params=params)
+    if theirs == ours:
+        return drawn.queries.vectors
+    return embed_queries(bench, files, [question.text for question in drawn.questions])
 
 
 def live_files(bench: Bench) -> ReleaseFiles | None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from reindex.embed import Work
 from reindex.embed_worker import PART_DOCUMENTS, PartWriter
-from reindex.embedders import find_model
+from reindex.embedders import Embedder, find_model, load_embedder
 from reindex.prepare import PREPARE_DOCUMENTS, EmbedTask, prepare_documents
 from reindex.priority import worker_stays_behind
 from reindex.releases import ReleaseFiles
@@ -41,10 +41,15 @@ _BYTES_HERE = 8 * MEGABYTE
 _PREPARE_CPUS = 0.5
 
 
-def run_chain(files: ReleaseFiles, plan: dict[str, Any], work: Work) -> Iterator[pa.Table]:
-    """Take documents through the chain: plan rows, fetch, parse, chunk, embed, write part. Yield what comes out."""
+def run_chain(
+    files: ReleaseFiles, plan: dict[str, Any], load: Callable[[], Embedder], work: Work
+) -> Iterator[pa.Table]:
+    """Take documents through the chain: plan rows, fetch, parse, chunk, embed, write part. Yield what comes out.
+
+    `load` returns what embeds in this process.
+    """
     if work.pending.num_rows <= PART_DOCUMENTS and pc.sum(work.pending.column("bytes")).as_py() <= _BYTES_HERE:
-        yield _run_chain_here(_embed_task(files, plan, threads=min(os.cpu_count() or 1, _WRITER_THREADS)), work)
+        yield _run_chain_here(_embed_task(files, plan, threads=os.cpu_count() or 1), load, work)
         return
     documents, rows, tokens, shown_at, began = 0, 0, 0, 0.0, time.monotonic()
     for found in _run_chain_on_workers(files, plan, work):
@@ -101,15 +106,15 @@ def pace(documents: int, of: int, tokens: int, seconds: float) -> dict[str, int]
     return {"tokens a second": round(tokens / seconds) if seconds else 0, "seconds left": round(left)}
 
 
-def _run_chain_here(task: EmbedTask, work: Work) -> pa.Table:
+def _run_chain_here(task: EmbedTask, load: Callable[[], Embedder], work: Work) -> pa.Table:
     """Do what is one part's work in this process: on workers, their start would take longer than the work."""
     with ThreadPoolExecutor(1) as pool:
-        writer = pool.submit(PartWriter, task)  # the model is loaded while the documents are read
+        embedder = pool.submit(load)  # while the documents are read
         prepared = []
         for block in work.blocks():
             prepared.append(prepare_documents(block, task, work.held))
             task.files.show_progress("embed", {"prepared": sum(table.num_rows for table in prepared)})
-        return writer.result()(pa.concat_tables(prepared))
+        return PartWriter(task, embedder.result())(pa.concat_tables(prepared))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +158,7 @@ class _Writer:
 
     def __init__(self, task: EmbedTask) -> None:
         worker_stays_behind()
-        self._writer = PartWriter(task)
+        self._writer = PartWriter(task, load_embedder(task.model, task.precision, threads=task.threads))
 
     def write(self, *prepared: pa.Table) -> pa.Table:
         return self._writer(pa.concat_tables(prepared))

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from reindex.brake import Pause
 from reindex.chunk import embedded_text
-from reindex.embedders import load_embedder
+from reindex.embedders import Embedder
 from reindex.errors import FileMissing
 from reindex.naming import DIGESTS, passage_digest
 from reindex.parts import EmbeddingStore
@@ -61,13 +61,13 @@ OUTCOME_SCHEMA = pa.schema(
 
 
 class PartWriter:
-    """Embeds prepared documents and writes each batch as one part. Loads the model once."""
+    """Embeds prepared documents and writes each batch as one part."""
 
-    def __init__(self, task: EmbedTask) -> None:
+    def __init__(self, task: EmbedTask, embedder: Embedder) -> None:
         self._task = task
         self._pause = Pause(task.files)
         self._parts = task.parts
-        self._embedder = load_embedder(task.model, task.precision, threads=task.threads)
+        self._embedder = embedder
         self._remembered: dict[str, np.ndarray] = {}
         self._free_since = time.monotonic()
 

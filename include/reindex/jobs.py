@@ -24,7 +24,7 @@ from reindex.bulk_load import begin_load, finish_load, poll_load
 from reindex.check import check_live
 from reindex.cluster import run_chain, spread
 from reindex.embed import embed_documents
-from reindex.embedders import Embedder, find_model, load_embedder
+from reindex.embedders import Embedder, Precision, find_model, load_embedder
 from reindex.errors import JobFailed, ReindexError, Stalled, TerminalError
 from reindex.exact import load_engine
 from reindex.importers import IMPORTERS
@@ -63,20 +63,29 @@ class Embedders:
     """Embeds queries as a release's model does; loads each model once, and makes each vector once."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str, str], Embedder] = {}
-        self._made: dict[tuple[str, str, str], np.ndarray] = {}
+        self._loaded: dict[tuple[str, Precision], Embedder] = {}
+        self._made: dict[tuple[str, Precision, str], np.ndarray] = {}
 
     def __call__(self, files: ReleaseFiles, texts: list[str]) -> np.ndarray:
         import numpy as np
 
-        model, precision = files.corpus().embedding.model, files.needed_report("plan")["precision"]
+        model, precision = _model_of(files)
         new = [text for text in dict.fromkeys(texts) if (model, precision, text) not in self._made]
-        if new and (model, precision) not in self._loaded:
-            self._loaded[model, precision] = load_embedder(find_model(model), precision, threads=os.cpu_count() or 1)
         if new:
-            vectors = self._loaded[model, precision].embed(new)
+            vectors = self.load(files).embed(new)
             self._made |= {(model, precision, text): vector for text, vector in zip(new, vectors, strict=True)}
         return np.stack([self._made[model, precision, text] for text in texts])
+
+    def load(self, files: ReleaseFiles) -> Embedder:
+        """Return what runs a release's model in this process."""
+        model, precision = _model_of(files)
+        if (model, precision) not in self._loaded:
+            self._loaded[model, precision] = load_embedder(find_model(model), precision, threads=os.cpu_count() or 1)
+        return self._loaded[model, precision]
+
+
+def _model_of(files: ReleaseFiles) -> tuple[str, Precision]:
+    return files.corpus().embedding.model, files.needed_report("plan")["precision"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +102,7 @@ class Job:
 def embed(job: Job) -> dict[str, Any]:
     """Fetch, parse, chunk, embed and write what the plan asks for and the embedding space does not hold yet."""
     plan = job.files.needed_report("plan")
-    run = partial(run_chain, job.files, plan)
+    run = partial(run_chain, job.files, plan, partial(job.embed.load, job.files))
     report = done_behind(partial(embed_documents, job.files, _parts(job), run, rebuild=plan["rebuild"]))
     return {"space": plan["space"], **report}
 

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reindex.index_types import Params
 from reindex.records import ID_COLUMN
 from reindex.store import VectorStore
-from reindex.tuning import search_all
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two: its collection, the queries as its model makes them, and what production searches with."""
+    """One of the two: its collection, and the ids that it has answered each query with, as many as production asks."""
 
     store: VectorStore
     collection: str
-    vectors: np.ndarray
-    params: Params
+    answers: Sequence[Sequence[str]]
 
-    def answers(self, k: int) -> list[list[str]]:
-        """Return the ids that each query is answered with."""
-        return search_all(self.store, self.collection, self.vectors, k=k, params=self.params)
-
-    def documents(self, answers: Sequence[Sequence[str]]) -> dict[str, str]:
+    def documents(self, places: Sequence[int]) -> dict[str, str]:
         """Return the keys of the documents of some answers, by id."""
-        ids = sorted({chunk for answer in answers for chunk in answer})
+        ids = sorted({chunk for place in places for chunk in self.answers[place]})
         found = self.store.fetch(self.collection, ID_COLUMN, ids, [ID_COLUMN, "document"]) if ids else []
         return {row[ID_COLUMN]: row["document"] for row in found}
 
@@ -42,12 +32,11 @@ def compare_answers(names: Sequence[str], candidate: Side, live: Side, *, k: int
 
     Questions and documents are named; texts are left out.
     """
-    ours, theirs = candidate.answers(k), live.answers(k)
+    ours, theirs = candidate.answers, live.answers
     shares = [_shared(*answers) for answers in zip(ours, theirs, strict=True)]
     order = sorted(range(len(names)), key=lambda place: (shares[place], names[place]))
     changed = [place for place in order[:_SHOWN] if shares[place] < 1]
-    our_documents = candidate.documents([ours[place] for place in changed])
-    their_documents = live.documents([theirs[place] for place in changed])
+    our_documents, their_documents = candidate.documents(changed), live.documents(changed)
     return {
         "k": k,
         "queries": len(names),

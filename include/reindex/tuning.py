@@ -40,11 +40,12 @@ class Answered:
 class Rung:
     """What one setting finds: by the slice's name, each query's recall, and what they come to.
 
-    A slice without rows has none.
+    A slice without rows has none. `answers` are the ids among all rows for each query, one more than is asked for.
     """
 
     params: Params
     milliseconds: float
+    answers: list[list[str]]
     recalls: dict[str, list[float]]
     slices: dict[str, Recall]
 
@@ -140,7 +141,13 @@ def measure_rung(
             slices[name] = recall_over(
                 recalls[name], k=gate.k, confidence=gate.confidence, short_answers=sum(short for _, short in found)
             )
-    return Rung(params=answered.params, milliseconds=answered.milliseconds, recalls=recalls, slices=slices)
+    return Rung(
+        params=answered.params,
+        milliseconds=answered.milliseconds,
+        answers=answered.ids[EVERYTHING],
+        recalls=recalls,
+        slices=slices,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

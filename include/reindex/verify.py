@@ -50,7 +50,7 @@ def verify_release(bench: Bench) -> dict[str, Any]:
     verdicts = look(measured, bench.corpus, files)
     facts = {
         **facts_of(bench, tried, chosen, measured, verdicts),
-        **beside_live(bench, tried.drawn, chosen.params, latency),
+        **beside_live(bench, tried.drawn, chosen, latency),
         **live_search_facts(files),
     }
     files.write_json(RECALL_FILE, facts)
