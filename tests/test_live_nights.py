@@ -224,6 +224,12 @@ class Kills:
         files = self.files()
         return self.job("embed") if files.report("embed") and not files.report("assemble") else []
 
+    def job_loading(self) -> list[psutil.Process]:
+        """Return the driver of the embedding once it has handed the release's files to Milvus."""
+        files = self.files()
+        is_given = (files.read_json("load_jobs.json") or {}).get("jobs")
+        return self.job("embed") if self.state_of("embed") and is_given and not files.report("load") else []
+
     def files(self) -> ReleaseFiles:
         return ReleaseFiles(self.objects, "reindex", CORPUS, self.release)
 
@@ -289,6 +295,22 @@ def test_a_run_that_is_killed_at_ten_points_ends_as_an_undisturbed_one(stack: Li
     embed = files.needed_report("embed")
     assert (embed["embedded"], embed["reused"]) == (DOCUMENTS, 0)
     assert embedded_documents(stack, files) == DOCUMENTS
+
+
+def test_a_job_that_dies_while_it_loads_leaves_the_rest_to_the_tasks(stack: LiveStack) -> None:
+    undisturbed = ids(stack)
+    with api(stack) as airflow:
+        kills = Kills(stack, airflow)
+        blow = Blow("the job that loads", kills.job_loading, kills.kill)
+        killer = Killer([blow])
+        killer.start()
+        try:
+            with started_run(stack, CORPUS, "--rebuild", "--json") as run:
+                _, complaint = run.communicate(timeout=600)
+        finally:
+            killer.end()
+    assert (run.returncode, blow.is_struck) == (0, True), complaint
+    assert ids(stack) == undisturbed
 
 
 def embedded_documents(stack: LiveStack, files: ReleaseFiles) -> int:
