@@ -37,6 +37,9 @@ OF_THE_PLACE = {
     "AIRFLOW__CORE__PLUGINS_FOLDER",
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    # The embedded one's executor rests for the scheduler, where Airflow's tables are in SQLite.
+    "AIRFLOW__CORE__EXECUTOR",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME",
 }
 
 

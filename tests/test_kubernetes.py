@@ -255,8 +255,11 @@ def test_ray_has_what_a_job_reads_and_what_the_embedded_ray_has(name: str) -> No
     assert set(client_environment(STACK)) - here_only <= set(environment)
     one_machine_only = {
         "DASHBOARD_METRIC_PORT",
+        "METRICS_RECORD_INTERVAL_S",
+        "NODE_STATS_UPDATE_INTERVAL_SECONDS",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S",
+        "REPORTER_UPDATE_INTERVAL_MS",
     }
     assert set(ray_environment(STACK)) - one_machine_only <= set(environment)
 
