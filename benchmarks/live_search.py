@@ -144,7 +144,8 @@ def main() -> None:
         **{f"probe, {stage}": facts for stage, facts in probe["stages"].items()},
     }
     for name, row in rows.items():
-        times = [f"{row[percentile]:.1f}" for percentile in SHOWN]
+        # Of a stage that was over in a moment there are none.
+        times = ["-" if row[percentile] is None else f"{row[percentile]:.1f}" for percentile in SHOWN]
         print(f"| {name} | " + " | ".join([*times, str(row["searches"]), str(row["failed"])]) + " |")
     print(f"{found['rows']:,} rows; p99 {found['ratio']:.2f} times that at rest, the bound is {found['bound']}")
     print(f"brake: {found['brake_seconds']:.0f} s, over a budget of {probe['budget_ms']:.1f} ms")

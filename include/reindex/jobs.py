@@ -33,7 +33,7 @@ from reindex.milvus import MilvusStore
 from reindex.naming import collection_name
 from reindex.noise import measure_noise
 from reindex.parts import EmbeddingStore
-from reindex.priority import done_behind, session_stays_behind
+from reindex.priority import done_behind, session_stays_behind, stay_behind
 from reindex.records import Progress
 from reindex.releases import ReleaseFiles, run_stage
 from reindex.retire import make_room
@@ -240,7 +240,8 @@ def _stages(first: str, job: Job) -> Iterator[str]:
     takes_on = all(job.files.claim(stage, job.name) == job.name for stage in _TAKEN_ON)
     yield "assemble"
     if takes_on:
-        with MilvusStore(job.milvus) as store, ThreadPoolExecutor(2) as pool:
+        # Readers, and the import, come first.
+        with MilvusStore(job.milvus) as store, ThreadPoolExecutor(2, initializer=stay_behind) as pool:
             prepared = [pool.submit(prepare_to_verify, _bench(job, store)), pool.submit(load_engine)]
             yield "load"
             yield "index"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 S3_CONNECTION = "reindex_s3"
 MILVUS_CONNECTION = "reindex_milvus"
 RAY_CONNECTION = "reindex_ray"
+UNFINISHED_JOB = {"PENDING", "RUNNING"}
 _RAY_TIMEOUT_SECONDS = 30.0
 # A task asks a few times in all, and its process is then over, or forgets who asked.
 _NOTHING_LEFT_OPEN = httpx.Limits(max_keepalive_connections=0)

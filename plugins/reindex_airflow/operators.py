@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 RAY_POOL = "ray"
 # What a person is to read who is asked to approve.
 VERDICT_KEY = "verdict"
-_UNFINISHED_JOB = {"PENDING", "RUNNING"}
 # What is over within this is not worth the way to the triggerer and back, which takes some four seconds.
 _WAIT_HERE_SECONDS = 60.0
 
@@ -78,7 +77,7 @@ class _StageOperator(BaseOperator):
         """Return the Ray job that has taken the stage on and is at work, or none: then the stage is this attempt's."""
         own = self._own_job(context)
         owner = self._files(services).claim(self.stage, own)
-        is_at_work = owner != own and hooks.RayJobs(services.ray).status(owner) in _UNFINISHED_JOB
+        is_at_work = owner != own and hooks.RayJobs(services.ray).status(owner) in hooks.UNFINISHED_JOB
         return owner if is_at_work else ""
 
     def _own_job(self, context: Context) -> str:
@@ -133,7 +132,7 @@ class RayJobOperator(_StageOperator):
 
     def _running_job(self, context: Context, jobs: hooks.RayJobs) -> str | None:
         job = str(context["task_state_store"].get(JOB_KEY) or "")
-        return job if job and jobs.status(job) in _UNFINISHED_JOB else None
+        return job if job and jobs.status(job) in hooks.UNFINISHED_JOB else None
 
     def _submit(self, context: Context, jobs: hooks.RayJobs) -> str:
         job = self._own_job(context)

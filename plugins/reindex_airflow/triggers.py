@@ -28,10 +28,13 @@ _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.25, 5.0, 0.01
 # A server that is restarted comes back within this; one that does not has died.
 _OUTAGE_SECONDS = 60.0
 _STALL_SECONDS = 1800.0
+# What a job may go on to that was asked for the first, until it verifies: the tasks of these names would begin too late
+# to ask how quick live search is meanwhile.
+_FOLLOWED = {"embed": ("embed", "assemble", "load", "index")}
 
 
 class RayJobTrigger(BaseTrigger):
-    """Fires when a Ray job has ended, however it did, or when it has left the report that is waited for."""
+    """Fires when a Ray job has ended, however it did, or has left the report of the last stage that is waited for."""
 
     probe: LiveProbe | None = None
 
@@ -45,46 +48,43 @@ class RayJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         services = await hooks.services_for_trigger()
-        files = services.files(self.corpus, self.release)
-        self.probe = LiveProbe(services.milvus_store, files, self.stage)
-        with self.probe:
-            async for event in self._ended(hooks.RayJobs(services.ray), files):
-                yield event
+        files, jobs = services.files(self.corpus, self.release), hooks.RayJobs(services.ray)
+        for stage in _FOLLOWED.get(self.stage, (self.stage,)):
+            self.probe = LiveProbe(services.milvus_store, files, stage)
+            with self.probe:
+                event = await self._ended(stage, jobs, files)
+            if event.get("status") not in hooks.UNFINISHED_JOB:
+                break
+        yield TriggerEvent({"job": self.job, **event})
 
-    async def _ended(self, jobs: hooks.RayJobs, files: ReleaseFiles) -> AsyncIterator[TriggerEvent]:
-        patience, shown = _Patience(self.stage), ""
+    async def _ended(self, stage: str, jobs: hooks.RayJobs, files: ReleaseFiles) -> dict[str, Any]:
+        """Return the job's status once it has left the stage's report or ended, or why that cannot be waited for."""
+        patience, shown = _Patience(stage), ""
         while True:
             try:
                 status = await asyncio.to_thread(jobs.status, self.job)
-                if status not in {"PENDING", "RUNNING"} or await asyncio.to_thread(self._is_done, files):
-                    yield TriggerEvent({"job": self.job, "status": status})
-                    return
-                counts = await asyncio.to_thread(files.progress, self.stage)
+                if status not in hooks.UNFINISHED_JOB or await asyncio.to_thread(files.report, stage):
+                    return {"status": status}
+                counts = await asyncio.to_thread(files.progress, stage)
                 patience.check(Progress(done=False, message=f"the Ray job {self.job} is {status}", counts=counts))
-                shown = self._log_progress(counts, shown)
+                shown = self._log_progress(stage, counts, shown)
             except Stalled as error:
                 await asyncio.to_thread(jobs.stop, self.job)
-                yield TriggerEvent({"job": self.job, **error.to_record()})
-                return
+                return error.to_record()
             except ReindexError as error:
                 if patience.is_over() or not isinstance(error, ServiceUnavailable):
-                    yield TriggerEvent({"job": self.job, **error.to_record()})
-                    return
+                    return error.to_record()
             await asyncio.sleep(patience.poll_seconds())
-
-    def _is_done(self, files: ReleaseFiles) -> bool:
-        """Return whether the job has done what it was asked for, and assembled where it goes on to that."""
-        return files.report("assemble" if self.stage == "embed" else self.stage) is not None
 
     async def on_kill(self) -> None:
         """Stop the job: a person has ended the task."""
         services = await hooks.services_for_trigger()
         await asyncio.to_thread(hooks.RayJobs(services.ray).stop, self.job)
 
-    def _log_progress(self, counts: dict[str, int], shown: str) -> str:
+    def _log_progress(self, stage: str, counts: dict[str, int], shown: str) -> str:
         text = ", ".join(f"{count} {name}" for name, count in counts.items())
         if text != shown:
-            self.log.info("%s: %s", self.stage, text)
+            self.log.info("%s: %s", stage, text)
         return text
 
 
