@@ -143,7 +143,7 @@ class RayJobOperator(_StageOperator):
 
 
 class EmbedOperator(RayJobOperator):
-    """Measures how fast live search is at rest, then runs the stage that embeds."""
+    """Measures how fast live search is at rest, then embeds; where the job goes on, waits until it has indexed."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(stage="embed", **options)
