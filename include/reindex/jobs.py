@@ -242,8 +242,9 @@ def _stages(first: str, job: Job) -> Iterator[str]:
     if takes_on:
         # Readers, and the import, come first.
         with MilvusStore(job.milvus) as store, ThreadPoolExecutor(2, initializer=stay_behind) as pool:
-            prepared = [pool.submit(prepare_to_verify, _bench(job, store)), pool.submit(load_engine)]
             yield "load"
+            # Not beside the import: Milvus is busy then, and readers feel both. For the index it mostly waits.
+            prepared = [pool.submit(prepare_to_verify, _bench(job, store)), pool.submit(load_engine)]
             yield "index"
             for one in prepared:
                 one.result()
