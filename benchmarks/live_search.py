@@ -3,9 +3,9 @@
     python benchmarks/live_search.py
 
 A stack of its own, in a folder of its own, on ports of its own. The sample corpus goes live; then a reader of this
-process asks ten questions a second through the alias, at rest for a minute and while every document is embedded anew,
-imported, indexed and verified. What the project's own probe has measured meanwhile stands beside it. The bound is 1.5
-times the 99th percentile at rest.
+process asks ten questions a second through the alias, at rest for three minutes and while every document is embedded
+anew, imported, indexed and verified. What the project's own probe has measured meanwhile stands beside it. The bound is
+1.5 times the 99th percentile at rest.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 CORPUS = "live-search"
 BOUND = 1.5
-IDLE_SECONDS = 60
+# As long as the release takes: of one minute the 99th percentile is the sixth slowest search, and varies by half.
+IDLE_SECONDS = 180
 # The server is busy for some time with what it was given last.
 SETTLE_SECONDS = 20
 QUESTIONS = 200
