@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
+    from reindex.store import VectorStore
+
 RAY_POOL = "ray"
 # What a person is to read who is asked to approve.
 VERDICT_KEY = "verdict"
@@ -195,7 +197,43 @@ class CheckOperator(RayJobOperator):
         self.live = live
 
 
-class BulkLoadOperator(_StageOperator):
+class _MilvusOperator(_StageOperator):
+    """Follows the Ray job that has taken the stage on; otherwise begins it, and waits for Milvus."""
+
+    def execute(self, context: Context) -> str:
+        services = hooks.services()
+        files = self._files(services)
+        if files.report(self.stage):
+            return str(self.release)
+        started_at = time.time()
+        with recorded_failure(files, self.stage):
+            job = self._taken_on(context, services)
+            trigger = None if job else self._begin(services, files)
+        if trigger is None:
+            return self._follow(context, job, started_at=started_at)
+        return self._await(context, trigger, started_at=started_at)
+
+    @abstractmethod
+    def _begin(self, services: hooks.Services, files: ReleaseFiles) -> MilvusTrigger:
+        """Begin the stage, and return what waits for it."""
+
+    def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:  # noqa: ARG002 - Airflow's signature
+        if "job" in event:
+            return self._followed(event)
+        services = hooks.services()
+        files = self._files(services)
+        with recorded_failure(files, self.stage):
+            _raise_failure(event)
+            with services.milvus_store() as store:
+                files.write_report(self.stage, started_at, self._finished(store, files))
+        return str(self.release)
+
+    @abstractmethod
+    def _finished(self, store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
+        """Finish the stage, and return what its report is to say."""
+
+
+class BulkLoadOperator(_MilvusOperator):
     """Imports the release's files into a new collection. Whatever an earlier attempt left is dropped first."""
 
     def __init__(self, **options: Any) -> None:
@@ -203,26 +241,14 @@ class BulkLoadOperator(_StageOperator):
 
     collection_id = 0
 
-    def execute(self, context: Context) -> str:
-        services = hooks.services()
-        files = self._files(services)
-        if files.report("load"):
-            return str(self.release)
-        with recorded_failure(files, "load"):
-            job = self._taken_on(context, services)
-        started_at = time.time()
-        if job:
-            return self._follow(context, job, started_at=started_at)
+    def _begin(self, services: hooks.Services, files: ReleaseFiles) -> MilvusTrigger:
         corpus = files.corpus()
-        with recorded_failure(files, "load"), services.milvus_store() as store:
+        with services.milvus_store() as store:
             # What is kept only to go back to leaves memory first: beside the live release there is room for one more.
             make_room(store, files, corpus.retention)
             importer = IMPORTERS[store.capabilities().importer](store)
             self.collection_id = begin_load(store, importer, files, corpus)
-        trigger = MilvusTrigger(
-            stage="load", corpus=self.corpus, release=self.release, collection_id=self.collection_id
-        )
-        return self._await(context, trigger, started_at=started_at)
+        return MilvusTrigger(stage="load", corpus=self.corpus, release=self.release, collection_id=self.collection_id)
 
     def on_kill(self) -> None:
         """Call the load off: the task was killed before it let go of its worker."""
@@ -230,48 +256,25 @@ class BulkLoadOperator(_StageOperator):
         if self.collection_id:
             call_off(hooks.services(), self.corpus, self.release, self.collection_id)
 
-    def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:  # noqa: ARG002 - Airflow's signature
-        if "job" in event:
-            return self._followed(event)
+    def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:
         self.collection_id = 0  # from here on it is kept, whatever becomes of the task
-        services = hooks.services()
-        files = self._files(services)
-        with recorded_failure(files, "load"):
-            _raise_failure(event)
-            with services.milvus_store() as store:
-                files.write_report("load", started_at, finish_load(store, files))
-        return str(self.release)
+        return super().finish(context, event, started_at)
+
+    def _finished(self, store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
+        return finish_load(store, files)
 
 
-class BuildIndexOperator(_StageOperator):
+class BuildIndexOperator(_MilvusOperator):
     """Waits at the readiness barrier, then warms the collection up."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(stage="index", **options)
 
-    def execute(self, context: Context) -> str:
-        services = hooks.services()
-        files = self._files(services)
-        if files.report("index"):
-            return str(self.release)
-        with recorded_failure(files, "index"):
-            job = self._taken_on(context, services)
-        started_at = time.time()
-        if job:
-            return self._follow(context, job, started_at=started_at)
-        trigger = MilvusTrigger(stage="index", corpus=self.corpus, release=self.release)
-        return self._await(context, trigger, started_at=started_at)
+    def _begin(self, services: hooks.Services, files: ReleaseFiles) -> MilvusTrigger:  # noqa: ARG002 - as the other's
+        return MilvusTrigger(stage="index", corpus=self.corpus, release=self.release)
 
-    def finish(self, context: Context, event: dict[str, Any], started_at: float) -> str:  # noqa: ARG002 - as above
-        if "job" in event:
-            return self._followed(event)
-        services = hooks.services()
-        files = self._files(services)
-        with recorded_failure(files, "index"):
-            _raise_failure(event)
-            with services.milvus_store() as store:
-                files.write_report("index", started_at, finish_index(store, files))
-        return str(self.release)
+    def _finished(self, store: VectorStore, files: ReleaseFiles) -> dict[str, Any]:
+        return finish_index(store, files)
 
 
 class ReloadOperator(_StageOperator):
