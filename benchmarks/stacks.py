@@ -84,7 +84,7 @@ def free_ports() -> dict[str, str]:
 class PeakMemory(threading.Thread):
     """The most memory that some processes have held together, in MB, while the context lasted.
 
-    Pages that several share are counted once.
+    Pages that several share are counted once. They are looked at every few seconds: a shorter peak may be missed.
     """
 
     def __init__(self, processes: Callable[[], Iterable[psutil.Process]]) -> None:

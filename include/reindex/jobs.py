@@ -240,10 +240,9 @@ def _stages(first: str, job: Job) -> Iterator[str]:
     takes_on = all(job.files.claim(stage, job.name) == job.name for stage in _TAKEN_ON)
     yield "assemble"
     if takes_on:
-        # Readers, and the import, come first.
+        yield "load"
+        # Not beside the import, when Milvus is busy and readers, who come first, feel both: for the index it mostly waits.
         with MilvusStore(job.milvus) as store, ThreadPoolExecutor(2, initializer=stay_behind) as pool:
-            yield "load"
-            # Not beside the import: Milvus is busy then, and readers feel both. For the index it mostly waits.
             prepared = [pool.submit(prepare_to_verify, _bench(job, store)), pool.submit(load_engine)]
             yield "index"
             for one in prepared:
