@@ -241,7 +241,7 @@ def _stages(first: str, job: Job) -> Iterator[str]:
     yield "assemble"
     if takes_on:
         yield "load"
-        # Not beside the import, when Milvus is busy and readers, who come first, feel both: for the index it mostly waits.
+        # Not beside the import: readers, who come first, feel both. For the index Milvus mostly waits.
         with MilvusStore(job.milvus) as store, ThreadPoolExecutor(2, initializer=stay_behind) as pool:
             prepared = [pool.submit(prepare_to_verify, _bench(job, store)), pool.submit(load_engine)]
             yield "index"
