@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from figures import state
-from object_store import local_ray, object_store
+from object_store import object_store
 
 NODES = (1, 2, 4, 8)
 DOCUMENTS_A_NODE = 768
@@ -141,7 +141,7 @@ def texts(count: int) -> Iterator[str]:
 @contextmanager
 def ray_nodes(count: int, events: str) -> Iterator[None]:
     """Start a cluster of nodes with one processor each, and connect to it."""
-    os.environ |= {EVENTS: events, **local_ray()}
+    os.environ[EVENTS] = events
     import ray
     from ray.cluster_utils import Cluster
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from documents import write_documents
 from figures import machine, print_table, state
-from object_store import local_ray, object_store
+from object_store import object_store
 from slow_proxy import slow_proxy
 
 DOCUMENTS = 200
@@ -85,7 +85,6 @@ def run_stage(release: str) -> dict[str, Any]:
 
 def ray_node() -> Any:
     """Start Ray as the embedded stack does: this machine's processors, nothing that listens elsewhere."""
-    os.environ |= local_ray()
     import ray
 
     processors = len(os.sched_getaffinity(0))
