@@ -307,10 +307,10 @@ def test_a_killed_program_comes_back_healthy(stack: Any, program: str) -> None:
 @pytest.mark.live
 def test_milvus_which_answers_readers_runs_before_every_other_program(stack: Any) -> None:
     niceness = {name: psutil.Process(pid).nice() for name, pid in _pids(stack).items()}
-    # The triggerer asks as readers do.
-    first = {"milvus", "airflow-triggerer"}
-    assert {level - niceness["milvus"] for name, level in niceness.items() if name in first} == {0}
-    assert {level - niceness["milvus"] for name, level in niceness.items() if name not in first} == {10}
+    # The triggerer asks as readers do; Ray's workers start as nice as Ray is.
+    nicer_by = {"milvus": 0, "airflow-triggerer": 0, "ray": 19}
+    for name, level in niceness.items():
+        assert level == min(niceness["milvus"] + nicer_by.get(name, 10), 19), name
     for name, pid in _pids(stack).items():
         assert os.getsid(pid) == pid
         assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == str(niceness[name])

@@ -146,6 +146,8 @@ PROGRAMS = {
         environment=ray_environment,
         is_healthy=health.ray_is_healthy,
         port="ray",
+        # Workers that start, in its session, import for seconds before they can stay behind themselves.
+        niceness=19,
     ),
     "airflow-migrate": Program(
         folder="airflow",
