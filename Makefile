@@ -38,7 +38,7 @@ test: setup  ## run every test; the live ones start a stack of their own
 compose-test: setup  ## bring docker-compose.yaml up on a Docker daemon of its own, and try it; root, Debian, 20 minutes
 	tests/compose/run
 
-bench: setup .bench/llamaindex/installed  ## measure every claim of speed, beside LlamaIndex too; about an hour
+bench: setup .bench/llamaindex/installed  ## measure every claim of speed, beside LlamaIndex too; an hour and a half
 	$(BIN)/python benchmarks/all.py
 
 .bench/llamaindex/installed: benchmarks/requirements-llamaindex.txt

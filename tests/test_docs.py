@@ -76,7 +76,7 @@ COVERED = {
     "make setup": "installs what the tests run with",
     "make test": "runs this test",
     "make check": "runs this test",
-    "make bench": "an hour",
+    "make bench": "an hour and a half",
     "make compose-test": "a quarter of an hour, with Docker: by itself",
     "make format": "changes the code",
     "make reference": "tests/test_corpus_reference.py::test_the_page_is_what_the_settings_say",
