@@ -119,7 +119,10 @@ def try_settings(bench: Bench, settings: Sequence[Params]) -> Tried:
     drawn, segments = draw(bench), bench.store.segments(bench.collection)
     if is_unindexed(segments):
         settings = [params for params in settings if params == bench.corpus.index.search] or settings[:1]
-    answers = [answers_of(bench, drawn, params) for params in settings]
+    # Waits for everything that was written before, which the others then find: each would wait for the server's next
+    # tick, and be timed with it.
+    bench.store.search(bench.collection, drawn.queries.vectors[:1].tolist(), k=1, params=settings[0])
+    answers = [answers_of(bench, drawn, params, is_strong=False) for params in settings]
     findings, exact = search_exactly(bench, drawn, answers)
     return Tried(
         drawn=drawn,
@@ -174,7 +177,7 @@ def facts_of(
 ) -> dict[str, Any]:
     """Return what was measured as recall.json has it, but for what is live beside it."""
     return {
-        **_identity(bench, tried.segments),
+        **_identity(bench, tried.segments, rows=measured.ledger.collection_rows),
         **_recall_facts(bench, tried, chosen),
         "vectors": asdict(measured.fidelity),
         "relevance": measured.relevance,
@@ -212,7 +215,7 @@ def _collection_id(bench: Bench) -> int:
     return described.id if described else 0
 
 
-def _identity(bench: Bench, segments: Mapping[int, int]) -> dict[str, Any]:
+def _identity(bench: Bench, segments: Mapping[int, int], *, rows: int) -> dict[str, Any]:
     """Return what the verdict holds for: promotion refuses a collection that is another one by then."""
     described = bench.store.describe(bench.collection)
     return {
@@ -222,7 +225,7 @@ def _identity(bench: Bench, segments: Mapping[int, int]) -> dict[str, Any]:
         "collection": bench.collection,
         "collection_id": described.id if described else 0,
         "index": described.index if described else {},
-        "rows": bench.store.count_rows(bench.collection),
+        "rows": rows,
         "segments": [{"id": segment, "rows": rows} for segment, rows in sorted(segments.items())],
     }
 
@@ -294,11 +297,20 @@ def search_exactly(bench: Bench, drawn: Drawn, tried: Sequence[Answered]) -> tup
     return found, dict(zip(names, found.neighbours, strict=True))
 
 
-def answers_of(bench: Bench, drawn: Drawn, params: Params, *, collection: str | None = None) -> Answered:
+def answers_of(
+    bench: Bench, drawn: Drawn, params: Params, *, collection: str | None = None, is_strong: bool = True
+) -> Answered:
     """Return what the index answers with one setting: one more than is asked for, as in the exact search.
 
     The index is the release's, unless another collection is named.
     """
     k = bench.corpus.gate.k + 1
-    asked = collection or bench.collection
-    return answer_all(bench.store, asked, drawn.queries.vectors, k=k, params=at_least(params, k), slices=bench.slices)
+    return answer_all(
+        bench.store,
+        collection or bench.collection,
+        drawn.queries.vectors,
+        k=k,
+        params=at_least(params, k),
+        slices=bench.slices,
+        is_strong=is_strong,
+    )
