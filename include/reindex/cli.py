@@ -405,7 +405,7 @@ def _follow(airflow: Airflow, run: Run, files: ReleaseFiles | None, *, quiet: bo
     """Wait for a run and show where it is, with what a release's files say of it; raise why it failed."""
     over: set[str] = set()
     with err.status(f"{run.name}: waiting for Airflow") as line:
-        for state in airflow.follow(run):
+        for state in airflow.follow(run, is_shown=err.is_terminal or not quiet):
             for stage in (name for name, of in state.stages.items() if of == "success" and name not in over):
                 over.add(stage)
                 if files and not quiet:

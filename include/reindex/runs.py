@@ -86,8 +86,8 @@ class Airflow:
         ).json()
         return Run(dag=dag, id=answer["dag_run_id"], name=kind.prefix + _name(answer, conf), kind=kind)
 
-    def follow(self, run: Run) -> Iterator[RunState]:
-        """Yield where the run stands, again and again until it has ended."""
+    def follow(self, run: Run, *, is_shown: bool = True) -> Iterator[RunState]:
+        """Yield where the run stands, again and again until it has ended; its stages only where they are shown."""
         began = answered_at = time.monotonic()
         stages, stages_at = dict.fromkeys(run.kind.stages, "waiting"), -math.inf
         while True:
@@ -95,7 +95,7 @@ class Airflow:
             try:
                 state = self._send("GET", f"/api/v2/dags/{run.dag}/dagRuns/{run.id}").json()["state"]
                 # They take the API server as long as several answers, and the release waits for the same processors.
-                if state in _ENDED or now - stages_at >= _STAGES_SECONDS:
+                if state in _ENDED or (is_shown and now - stages_at >= _STAGES_SECONDS):
                     stages, stages_at = stages | self._stages(run), now
                 answered_at = time.monotonic()
                 yield RunState(state=state, stages=stages)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from reindex.milvus import MilvusStore
 
 # At first so often, and then less: what takes long may be seen to have ended a little late.
-_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.25, 5.0, 0.01
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.5, 5.0, 0.01
+# How often a job is looked at that has left no report, which shows its end much sooner; the servers answer meanwhile.
+_LOOK_SECONDS = 2.0
 # A server that is restarted comes back within this; one that does not has died.
 _OUTAGE_SECONDS = 60.0
 _STALL_SECONDS = 1800.0
@@ -59,15 +61,18 @@ class RayJobTrigger(BaseTrigger):
 
     async def _ended(self, stage: str, jobs: hooks.RayJobs, files: ReleaseFiles) -> dict[str, Any]:
         """Return the job's status once it has left the stage's report or ended, or why that cannot be waited for."""
-        patience, shown = _Patience(stage), ""
+        patience, shown, look_at = _Patience(stage), "", 0.0
         while True:
             try:
-                status = await asyncio.to_thread(jobs.status, self.job)
-                if status not in hooks.UNFINISHED_JOB or await asyncio.to_thread(files.report, stage):
-                    return {"status": status}
-                counts = await asyncio.to_thread(files.progress, stage)
-                patience.check(Progress(done=False, message=f"the Ray job {self.job} is {status}", counts=counts))
-                shown = self._log_progress(stage, counts, shown)
+                has_report = bool(await asyncio.to_thread(files.report, stage))
+                if has_report or time.monotonic() >= look_at:
+                    status = await asyncio.to_thread(jobs.status, self.job)
+                    if has_report or status not in hooks.UNFINISHED_JOB:
+                        return {"status": status}
+                    counts = await asyncio.to_thread(files.progress, stage)
+                    patience.check(Progress(done=False, message=f"the Ray job {self.job} is {status}", counts=counts))
+                    shown = self._log_progress(stage, counts, shown)
+                    look_at = time.monotonic() + _LOOK_SECONDS
             except Stalled as error:
                 await asyncio.to_thread(jobs.stop, self.job)
                 return error.to_record()
