@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reindex.errors import PastUnknown
-from reindex.storage import ObjectStore
+from reindex.storage import ObjectStore, read_moment
 from tests.fakes import MemoryObjectStore
 
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
@@ -87,3 +87,10 @@ def test_small_batches_share_a_row_group() -> None:
     assert [written.metadata.row_group(place).num_rows for place in range(2)] == [9000, 3000]
     assert written.metadata.num_row_groups == 2
     assert written.read().column("number").to_pylist() == list(range(3000)) * 4
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-03-01T02:03:04.000Z", "2026-03-01T02:03:04Z", "Sun, 01 Mar 2026 02:03:04 GMT"]
+)
+def test_a_moment_is_read_in_the_forms_of_listings_and_of_headers(written: str) -> None:
+    assert read_moment(written) == datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)

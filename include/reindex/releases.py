@@ -58,6 +58,8 @@ class ReleaseFiles:
     def __init__(self, store: ObjectStore, bucket: str, corpus: str, release: str) -> None:
         self.store, self.bucket, self.corpus_name, self.release = store, bucket, corpus, release
         self._prefix = release_prefix(corpus, release)
+        # Of reports that were read: written once, they stay as they are.
+        self._reports: dict[str, str] = {}
 
     def key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
@@ -78,7 +80,13 @@ class ReleaseFiles:
         return read_corpus(data.decode(), where=f"s3://{self.bucket}/{self.key(_CORPUS_FILE)}", name=self.corpus_name)
 
     def report(self, stage: str) -> dict[str, Any] | None:
-        return self.read_json(f"{stage}.json")
+        if stage not in self._reports:
+            content = self.read_text(f"{stage}.json")
+            if content is None:
+                return None
+            self._reports[stage] = content
+        found: dict[str, Any] = json.loads(self._reports[stage])
+        return found
 
     def needed_report(self, stage: str) -> dict[str, Any]:
         """Return what an earlier stage left; raise UnknownRelease if it has not been here."""
@@ -97,6 +105,7 @@ class ReleaseFiles:
             **facts,
         }
         self.write_json(f"{stage}.json", report)
+        self._reports.pop(stage, None)
         self._keep_summary()
         return report
 
@@ -114,8 +123,9 @@ class ReleaseFiles:
 
     def forget_failure(self) -> None:
         """A new attempt begins: what stopped the last one is not to be taken for its own."""
-        self.store.delete(self.bucket, self.key(_FAILURE_FILE))
-        self._keep_summary()
+        if self.read_json(_FAILURE_FILE):
+            self.store.delete(self.bucket, self.key(_FAILURE_FILE))
+            self._keep_summary()
 
     def summary(self) -> dict[str, Any]:
         """Return what `release_report` said when the release last changed."""
@@ -317,8 +327,10 @@ def read_summaries(store: ObjectStore, bucket: str, corpus: str, names: Iterable
 def finished_reports(store: ObjectStore, bucket: str, corpus: str) -> list[dict[str, dict[str, Any]]]:
     """Return the reports of the last verified releases, by stage, newest first: of a dropped one, what is left."""
     names = sorted(release_names(store, bucket, corpus, holding="/verify.json"), reverse=True)[:_PAST_RELEASES]
-    releases = [ReleaseFiles(store, bucket, corpus, name) for name in names]
-    return [{stage: report for stage in STAGES if (report := files.report(stage))} for files in releases]
+    with ThreadPoolExecutor(_READING_THREADS) as pool:
+        releases = [ReleaseFiles(store, bucket, corpus, name) for name in names]
+        found = [pool.map(files.report, STAGES) for files in releases]
+        return [{stage: report for stage, report in zip(STAGES, reports, strict=True) if report} for reports in found]
 
 
 def _live_key(corpus: str) -> str:
