@@ -62,6 +62,24 @@ def test_the_alias_moves_and_the_pointer_says_what_it_replaced() -> None:
     assert (live.release, live.replaced, live.by) == (second.release, first.release, "a test")
 
 
+def test_a_server_that_remembers_the_old_collection_after_a_move_serves_the_new_one_in_the_end() -> None:
+    first, second, store = two_releases()
+    verified(first, store)
+    promote(first, store)
+    served = {"docs": collection_name("docs", first.release)}
+
+    class Remembering(ExactStore):
+        """Forgets what an alias names before it moves it, and a search in between has it remember the old one."""
+
+        def point_alias(self, alias: str, collection: str) -> None:
+            served[alias] = self.names[alias]
+            super().point_alias(alias, collection)
+
+    verified(second, store)
+    promote(second, copy_of(store, Remembering))
+    assert served["docs"] == collection_name("docs", second.release)
+
+
 def test_promoting_again_after_a_crash_changes_nothing() -> None:
     first, second, store = two_releases()
     for files in (first, second):

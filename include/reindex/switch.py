@@ -106,6 +106,8 @@ def move_alias(
     store.point_alias(alias, target.name)
     try:
         _prove(connect, files.release, alias, target)
+        # A search that came between may have had the server remember the old collection until it is pointed once more.
+        store.point_alias(alias, target.name)
         pointer = _record(files, target, before, by)
     except ReindexError as error:
         winner = _put_back(store, files, target, before, by)
