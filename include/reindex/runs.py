@@ -19,8 +19,8 @@ from reindex.snapshot import choose_moment
 
 _TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 1.0
-# A run is looked at this often at first, then less and less: an end is seen late by a fiftieth of the run at most.
-_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.5, 5.0, 0.02
+# A run is looked at this often at first, then less and less: an end is seen late by a hundredth of the run at most.
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.5, 5.0, 0.01
 _STAGES_SECONDS = 2.0
 _NEW_DAG_SECONDS = 90.0
 _OUTAGE_SECONDS = 60.0

@@ -6,6 +6,7 @@ same moment the put names the winner, and the other leaves the alias to it.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +19,8 @@ from reindex.store import Connect, VectorStore, check_readers_stay
 
 _PROOFS = 3
 _ATTEMPTS = 5
+# Longer than a search takes that has asked what an alias names.
+_SETTLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +120,19 @@ def move_alias(
     files.record_going_live(pointer.since, by)
     if store.resolve_alias(alias) != target.name:
         # Somebody who has lost to this release moved the alias in between: the winner has the last word.
-        store.point_alias(alias, target.name)
+        _point_back(store, alias, target.name)
     return pointer
+
+
+def _point_back(store: VectorStore, alias: str, collection: str) -> None:
+    """Point an alias, and once more when nobody is answered any more who had asked what it named before.
+
+    Unless somebody has moved it on meanwhile.
+    """
+    store.point_alias(alias, collection)
+    time.sleep(_SETTLE_SECONDS)
+    if store.resolve_alias(alias) == collection:
+        store.point_alias(alias, collection)
 
 
 def _prove(connect: Connect, release: str, alias: str, target: CollectionInfo) -> None:
@@ -172,11 +186,11 @@ def _put_back(
     winner, etag = read_live(files.store, files.bucket, files.corpus_name)
     is_lost = etag != before.etag and winner is not None and winner.collection != target.name
     if is_lost and winner and store.describe(winner.collection):
-        store.point_alias(alias, winner.collection)
+        _point_back(store, alias, winner.collection)
         return winner
     if store.resolve_alias(alias) == target.name:
         if before.collection:
-            store.point_alias(alias, before.collection)
+            _point_back(store, alias, before.collection)
         else:
             store.remove_alias(alias)
     reconcile_live(store, files, by=by)
