@@ -27,16 +27,6 @@ def test_a_stage_that_is_done_is_not_done_again() -> None:
     assert run_stage(files, "load", work)["rows"] == run_stage(files, "load", work)["rows"] == 1
 
 
-def test_a_report_is_read_once_and_one_that_is_not_there_yet_is_looked_for_again() -> None:
-    files = release_files()
-    assert files.report("load") is None
-    files.of(files.release).write_report("load", 0, {"rows": 1})
-    assert files.needed_report("load")["rows"] == 1
-    files.store.delete(files.bucket, files.key("load.json"))
-    files.needed_report("load")["rows"] = 2
-    assert files.needed_report("load")["rows"] == 1
-
-
 def test_a_failure_is_recorded_and_forgotten_when_the_stage_succeeds() -> None:
     files = release_files()
 

@@ -58,8 +58,6 @@ class ReleaseFiles:
     def __init__(self, store: ObjectStore, bucket: str, corpus: str, release: str) -> None:
         self.store, self.bucket, self.corpus_name, self.release = store, bucket, corpus, release
         self._prefix = release_prefix(corpus, release)
-        # Of reports that were read: written once, they stay as they are.
-        self._reports: dict[str, str] = {}
 
     def key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
@@ -80,13 +78,7 @@ class ReleaseFiles:
         return read_corpus(data.decode(), where=f"s3://{self.bucket}/{self.key(_CORPUS_FILE)}", name=self.corpus_name)
 
     def report(self, stage: str) -> dict[str, Any] | None:
-        if stage not in self._reports:
-            content = self.read_text(f"{stage}.json")
-            if content is None:
-                return None
-            self._reports[stage] = content
-        found: dict[str, Any] = json.loads(self._reports[stage])
-        return found
+        return self.read_json(f"{stage}.json")
 
     def needed_report(self, stage: str) -> dict[str, Any]:
         """Return what an earlier stage left; raise UnknownRelease if it has not been here."""
@@ -105,7 +97,6 @@ class ReleaseFiles:
             **facts,
         }
         self.write_json(f"{stage}.json", report)
-        self._reports.pop(stage, None)
         self._keep_summary()
         return report
 
