@@ -226,7 +226,7 @@ def _identity(bench: Bench, segments: Mapping[int, int], *, rows: int) -> dict[s
         "collection_id": described.id if described else 0,
         "index": described.index if described else {},
         "rows": rows,
-        "segments": [{"id": segment, "rows": rows} for segment, rows in sorted(segments.items())],
+        "segments": [{"id": segment, "rows": held} for segment, held in sorted(segments.items())],
     }
 
 

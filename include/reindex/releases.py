@@ -1,4 +1,4 @@
-"""The files of a release in the bucket: reports written once, tables, progress, and the pointer to what is live."""
+"""The files of a release in the bucket: the stages' reports, tables, progress, and the pointer to what is live."""
 
 from __future__ import annotations
 

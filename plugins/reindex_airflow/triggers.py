@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # At first so often, and then less: what takes long may be seen to have ended a little late.
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _POLL_SHARE = 0.5, 5.0, 0.01
-# How often a job is looked at that has left no report, which shows its end much sooner; the servers answer meanwhile.
+# How often a job is asked how it is: that it is done its report says, which is looked for more often.
 _LOOK_SECONDS = 2.0
 # A server that is restarted comes back within this; one that does not has died.
 _OUTAGE_SECONDS = 60.0
