@@ -119,10 +119,8 @@ def try_settings(bench: Bench, settings: Sequence[Params]) -> Tried:
     drawn, segments = draw(bench), bench.store.segments(bench.collection)
     if is_unindexed(segments):
         settings = [params for params in settings if params == bench.corpus.index.search] or settings[:1]
-    # Waits for everything that was written before, which the others then find: each would wait for the server's next
-    # tick, and be timed with it.
-    bench.store.search(bench.collection, drawn.queries.vectors[:1].tolist(), k=1, params=settings[0])
-    answers = [answers_of(bench, drawn, params, is_strong=False) for params in settings]
+    bench.store.count_rows(bench.collection)  # waits for everything that was written before
+    answers = [answers_of(bench, drawn, params) for params in settings]
     findings, exact = search_exactly(bench, drawn, answers)
     return Tried(
         drawn=drawn,
@@ -297,9 +295,7 @@ def search_exactly(bench: Bench, drawn: Drawn, tried: Sequence[Answered]) -> tup
     return found, dict(zip(names, found.neighbours, strict=True))
 
 
-def answers_of(
-    bench: Bench, drawn: Drawn, params: Params, *, collection: str | None = None, is_strong: bool = True
-) -> Answered:
+def answers_of(bench: Bench, drawn: Drawn, params: Params, *, collection: str | None = None) -> Answered:
     """Return what the index answers with one setting: one more than is asked for, as in the exact search.
 
     The index is the release's, unless another collection is named.
@@ -312,5 +308,4 @@ def answers_of(
         k=k,
         params=at_least(params, k),
         slices=bench.slices,
-        is_strong=is_strong,
     )

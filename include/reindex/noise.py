@@ -69,7 +69,10 @@ def _twin(bench: Bench, importer: Importer, wait: Wait, *, dimension: int) -> It
 def _differences(bench: Bench, twin: str) -> dict[str, Any]:
     """Return how far the two are apart in what they find of the same questions."""
     drawn, params = draw(bench), production_params(bench.files, bench.corpus.gate.k)
-    both = [answers_of(bench, drawn, params, collection=name) for name in (bench.collection, twin)]
+    collections = (bench.collection, twin)
+    for name in collections:
+        bench.store.count_rows(name)  # waits for everything that was written before
+    both = [answers_of(bench, drawn, params, collection=name) for name in collections]
     findings, exact = search_exactly(bench, drawn, both)
     rungs = [measure_rung(given, exact, drawn.queries, findings.vectors, bench.corpus.gate) for given in both]
     means = [rung.slices[EVERYTHING].mean for rung in rungs if EVERYTHING in rung.slices]
