@@ -228,3 +228,10 @@ def test_batches_hold_every_text_once_and_no_more_tokens_than_the_budget(lengths
     batches = list(openvino_engine.batches_by_length(lengths, budget=256))
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
     assert all(len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= 256 for batch in batches)
+
+
+@pytest.mark.parametrize("window", [250, 256])
+def test_texts_are_padded_to_like_lengths_but_never_over_the_models_window(window: int) -> None:
+    padded = [openvino_engine.padded_length(length, window) for length in range(1, window + 1)]
+    assert all(length <= found <= window for length, found in enumerate(padded, start=1))
+    assert len(set(padded)) == 16

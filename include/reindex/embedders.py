@@ -144,11 +144,11 @@ class OpenVinoEmbedder:
         try:
             folder = openvino_engine.converted_model(model.folder, model.digest, models_folder(os.environ))
             self.engine = f"openvino {precision}"
-            self._compiled, agreed = _compiled(folder, precision, threads)
+            self._compiled, agreed = _compiled(folder, precision, model.window, threads)
             # Written so that NaN fails too.
             if precision == "bfloat16" and not agreed >= openvino_engine.AGREEMENT[precision]:
                 self.engine = f"openvino float32 ({precision} has a cosine of {agreed:.4f} to it)"
-                self._compiled, agreed = _compiled(folder, "float32", threads)
+                self._compiled, agreed = _compiled(folder, "float32", model.window, threads)
         except (ImportError, OSError, RuntimeError) as error:
             raise EngineRefused("openvino", f"{type(error).__name__}: {error}".splitlines()[0]) from error
         if not agreed >= openvino_engine.AGREEMENT[precision]:
@@ -217,9 +217,11 @@ EMBEDDERS: dict[str, Callable[[Model, Precision, int], Embedder]] = {
 ENGINES, ENGINES_OF_A_GPU = ("openvino", "sentence-transformers"), ("sentence-transformers", "openvino")
 
 
-def _compiled(folder: Path, precision: Precision, threads: int) -> tuple[openvino_engine.CompiledModel, float]:
+def _compiled(
+    folder: Path, precision: Precision, window: int, threads: int
+) -> tuple[openvino_engine.CompiledModel, float]:
     """Return a converted model, and the least cosine that its vectors of the fixed sample have to float32."""
-    model = openvino_engine.CompiledModel(folder, precision, threads=threads)
+    model = openvino_engine.CompiledModel(folder, precision, window=window, threads=threads)
     return model, openvino_engine.agreement(folder, model)
 
 
