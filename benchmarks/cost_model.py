@@ -34,7 +34,7 @@ PART_DOCUMENTS = 64
 RANGE_BYTES = 8 * 2**20
 MACHINE_BYTES = 256 * 2**30
 INDEXES = {
-    "HNSW": Index(type="HNSW", params={"M": 16, "efConstruction": 200}),
+    "HNSW": Index(type="HNSW", params={"M": 32, "efConstruction": 200}),
     "IVF_SQ8": Index(type="IVF_SQ8", params={"nlist": 4096}),
     "DISKANN": Index(type="DISKANN", params={}),
 }

@@ -43,7 +43,7 @@ STAGE_COSTS = {
     "embed": StageCost(work="tokens_embedded", usual=Line(fixed=18, slope=1 / 5000)),
     "assemble": StageCost(work="rows", usual=Line(fixed=8, slope=1e-4)),
     "load": StageCost(work="rows", usual=Line(fixed=6, slope=2e-4)),
-    "index": StageCost(work="rows", usual=Line(fixed=12, slope=4e-4)),
+    "index": StageCost(work="rows", usual=Line(fixed=12, slope=6e-4)),
     "verify": StageCost(work="rows", usual=Line(fixed=17, slope=2e-4)),
     "promote": StageCost(work="", usual=Line(fixed=3, slope=0)),
 }

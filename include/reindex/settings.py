@@ -169,7 +169,7 @@ class Index(_Section):
     """One of the [index types](#index-types)."""
     metric: Literal["IP", "COSINE", "L2"] = "IP"
     """How vectors are compared; another one than the live index has is refused."""
-    params: dict[str, int] = Field(default_factory=lambda: {"M": 16, "efConstruction": 200})
+    params: dict[str, int] = Field(default_factory=lambda: {"M": 32, "efConstruction": 200})
     """Exactly the build parameters of the type."""
     search: dict[str, int] = Field(default_factory=dict)
     """Exactly the search parameters of the type, to pin them; left out: tuned each night, the quickest setting that
