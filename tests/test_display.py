@@ -39,7 +39,7 @@ def test_the_report_of_a_run_sets_the_forecast_beside_what_it_came_to(capsys: py
     recall = {"k": 10, "mean": 1.0, "bound": 0.99, "confidence": 0.95, "queries": 200}
     files.write_json("verify.json", {"started_at": STARTED, "rows": 80, "seconds": 10.0, "recall": recall})
     print_report(release_report(files))
-    assert "\nforecast    71 s, took 67 s (+7 %); 100 chunks to embed, were 80\n" in capsys.readouterr().out
+    assert "\nforecast    72 s, took 67 s (+7 %); 100 chunks to embed, were 80\n" in capsys.readouterr().out
 
 
 def test_documents_that_nobody_may_find_are_counted_in_the_report(capsys: pytest.CaptureFixture[str]) -> None:
