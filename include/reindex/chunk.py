@@ -13,9 +13,9 @@ import bisect
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from reindex.records import Block, ParsedDocument, Passage, Shape, text_bytes
 from reindex.settings import Chunks
@@ -34,9 +34,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])")  # noqa: 
 _DEEPEST, _PARAGRAPH, _LINE, _CODE_LINE = 6, 7, 8, 9
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Place:
-    """Where a text may be cut: the lower, the better."""
+class _Place(NamedTuple):
+    """Where a text may be cut: the lower, the better. A tuple, for most of cutting is comparing places."""
 
     rank: int
     lot: bytes
@@ -84,7 +83,8 @@ class Chunker:
     def tokens(self, passages: list[Passage]) -> list[list[int]]:
         """Return the token ids of each passage as the model reads it, its prompt and the end marks included."""
         given = (embedded_text(found.section, found.text, heading_prefix=self._heading_prefix) for found in passages)
-        return [encoding.ids for encoding in self._tokenizer.encode_batch([self._prompt + text for text in given])]
+        encoded = self._tokenizer.encode_batch_fast([self._prompt + text for text in given])  # without offsets
+        return [encoding.ids for encoding in encoded]
 
     def _section(self, path: str) -> str:
         """Return the headings above a chunk, as many of the nearest as there is room for."""
@@ -158,7 +158,7 @@ class _Cutter:
             return [first]
         margin = (stop - begin) / 4
         middle = [place for place in inner if begin + margin <= self._offsets[place] <= stop - margin]
-        cut = min(middle or inner, key=lambda place: self._places[place])
+        cut = min(middle or inner, key=self._places.__getitem__)
         return [*self._halved(first, cut, max_tokens), *self._halved(cut, end, max_tokens)]
 
     def _is_best(self, place: int, window: float) -> bool:
@@ -167,7 +167,7 @@ class _Cutter:
             return False
         low = bisect.bisect_right(self._offsets, offset - window)
         high = bisect.bisect_left(self._offsets, offset + window)
-        return min(range(low, high), key=lambda near: self._places[near]) == place
+        return min(range(low, high), key=self._places.__getitem__) == place
 
     def _begun_before(self, cut: int, tokens: int) -> int:
         if cut == 0 or self._places[cut].rank < _PARAGRAPH:
