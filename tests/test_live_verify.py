@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 CORPUS = "measured"
 ROWS, DIMENSION = 6000, 64
 QUESTIONS = 200
-GOOD = {"type": "HNSW", "params": {"M": 16, "efConstruction": 200}}
+GOOD = Index().model_dump(include={"type", "params"})
 # A language of one row in ten, which lie among the others everywhere.
 FEW_GERMAN = ("eng",) * 9 + ("deu",)
 

@@ -37,7 +37,8 @@ class StageCost:
     usual: Line
 
 
-# In the order of the run. Measured on 2 cores: the start-up over a few documents, the slope over 80,000 rows of 384.
+# In the order of the run. Measured on 2 cores: the start-up over a few documents, the slope over 80,000 rows of 384;
+# that of the index with M 16, which takes two thirds of the time of 32.
 STAGE_COSTS = {
     "plan": StageCost(work="documents", usual=Line(fixed=4, slope=2e-5)),
     "embed": StageCost(work="tokens_embedded", usual=Line(fixed=18, slope=1 / 5000)),
