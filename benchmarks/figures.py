@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 FILE = "REINDEX_FIGURES"
+_BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +76,27 @@ def state(name: str, value: float, *, bound: float | None = None, note: str = ""
 
 
 def machine() -> str:
-    """Return the machine and the date, as they stand beside every figure: `2 cores (…), 24 GiB, 2026-11-25`."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
+    """Return the machine and the date, as they stand beside every figure: `2 cores (…), 24 GiB, 2026-11-25`.
+
+    The processor's units for bfloat16 are named, whether or not they are faster than those for float32.
+    """
+    lines = _processor()
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
-    units = " with bfloat16 units" if any(" avx512_bf16" in line or " amx_bf16" in line for line in lines) else ""
+    units = "".join(f", {unit}" for unit in bfloat16_units())
     memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     return f"{len(os.sched_getaffinity(0))} cores ({model}{units}), {memory} GiB, {datetime.now(UTC):%Y-%m-%d}"
+
+
+def bfloat16_units() -> list[str]:
+    """Return the names of the processor's units for bfloat16, as Linux tells them."""
+    return [unit for unit in _BFLOAT16_UNITS if any(f" {unit}" in line for line in _processor())]
+
+
+def _processor() -> list[str]:
+    facts = Path("/proc/cpuinfo")
+    return facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:

@@ -94,9 +94,28 @@ def test_the_prompt_takes_its_part_of_the_window() -> None:
 def test_only_auto_is_settled_by_the_processor_and_never_as_int8(
     has_bfloat16: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reindex.embedders._has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr("reindex.openvino_engine.gains_by_bfloat16", lambda: has_bfloat16)
     assert resolve_precision("auto") == chosen
     assert [resolve_precision(asked) for asked in PRECISIONS] == list(PRECISIONS)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "gains"),
+    [
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16", True),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx2 fma", False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_it_makes_faster(vendor: str, flags: str, gains: bool, tmp_path: Path) -> None:
+    facts = tmp_path / "cpuinfo"
+    facts.write_text(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n")
+    assert openvino_engine.gains_by_bfloat16(facts) is gains
+
+
+def test_a_machine_that_does_not_name_its_processor_gets_float32(tmp_path: Path) -> None:
+    assert not openvino_engine.gains_by_bfloat16(tmp_path / "missing")
 
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")

@@ -105,12 +105,12 @@ def load_embedder(model: Model, precision: Precision, *, threads: int) -> Embedd
 
 
 def resolve_precision(precision: Precision | Literal["auto"]) -> Precision:
-    """Return bfloat16 for `auto` where the processor multiplies it natively, float32 elsewhere.
+    """Return bfloat16 for `auto` where the processor multiplies it faster than float32, and float32 elsewhere.
 
     Measured on all-MiniLM-L6-v2: cosine of at least 0.9999 to float32, at twice the rate.
     """
     if precision == "auto":
-        return "bfloat16" if _has_bfloat16() else "float32"
+        return "bfloat16" if openvino_engine.gains_by_bfloat16() else "float32"
     return precision
 
 
@@ -279,8 +279,3 @@ def _digest(folder: Path) -> str:
         with file.open("rb") as data:
             digest.update(hashlib.file_digest(data, "sha256").digest())
     return digest.hexdigest()
-
-
-def _has_bfloat16() -> bool:
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))

@@ -148,8 +148,8 @@ class Embedding(_Section):
     """A model of sentence-transformers: the one that comes packaged, a folder that every machine has, or a name on the
     Hugging Face hub."""
     precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
-    """`auto`: bfloat16 where the processor that plans multiplies it natively, float32 elsewhere. `int8`: faster
-    still, only by `gate.golden`, which must pass it beside what is live."""
+    """`auto`: bfloat16 where the processor that plans multiplies it faster than float32, which is used elsewhere.
+    `int8`: faster still, only by `gate.golden`, which must pass it beside what is live."""
     query_prompt: str = ""
     """What is put before a question when it is embedded."""
     passage_prompt: str = ""
