@@ -5,9 +5,9 @@
 The engine is the product's: what `load_embedder` gives for this processor, with the token ids that the chunker hands
 on. The yardstick is torch's rate of 2048 by 2048 matrix products in the same process, measured before each round of
 embedding; the medians of five rounds count. The claim is of the precision that is chosen for this processor; bfloat16
-is measured beside it where the processor has units for it, even if they are the slower ones. A token of all-MiniLM-L6-v2
-is 24 million operations, attention included. Vectors are held against those of sentence-transformers in float32. The
-memory is the peak of a process of its own that loads the engine and embeds, as a worker does.
+is measured beside it where the processor has units for it, even if they are the slower ones. A token of
+all-MiniLM-L6-v2 is 24 million operations, attention included. Vectors are held against those of sentence-transformers
+in float32. The memory is the peak of a process of its own that loads the engine and embeds, as a worker does.
 """
 
 from __future__ import annotations
