@@ -168,9 +168,9 @@ def test_int8_that_is_far_from_float32_gives_way_to_nothing(cosine: float, monke
 def test_token_ids_that_are_known_make_the_same_vectors() -> None:
     embedder = load_embedder(MODEL, "float32", threads=2)
     chunker = Chunker(a_corpus().chunks, MODEL.tokenizer_file)
-    passages = chunker.chunk_document(ParsedDocument(title="", blocks=tuple(Block(text=text) for text in TEXTS)))
-    texts = [passage.text for passage in passages]
-    assert np.allclose(embedder.embed(texts), embedder.embed(texts, chunker.tokens(passages)), atol=1e-5)
+    chunks = chunker.chunk_document(ParsedDocument(title="", blocks=tuple(Block(text=text) for text in TEXTS)))
+    texts, tokens = [chunk.passage.text for chunk in chunks], [chunk.tokens for chunk in chunks]
+    assert np.allclose(embedder.embed(texts), embedder.embed(texts, tokens), atol=1e-5)
 
 
 def test_a_worker_loads_neither_torch_nor_transformers() -> None:

@@ -21,7 +21,7 @@ from reindex.records import Block, ParsedDocument, Passage, Shape, text_bytes
 from reindex.settings import Chunks
 
 # In the fingerprint of the embedding space: raise it when the same text is cut in other places.
-CHUNKER_VERSION = "local-best/2"
+CHUNKER_VERSION = "local-best/3"
 # Of the most that a chunk may hold: cuts lie no closer, and chunks come out about twice as long on average.
 _WINDOW_SHARE = 0.5
 _HASHED_CHARACTERS = 64
@@ -42,6 +42,22 @@ class _Place(NamedTuple):
     start: int
 
 
+class Chunk(NamedTuple):
+    """A passage, and the token ids that the model is given for it: its prompt and the end marks included."""
+
+    passage: Passage
+    tokens: list[int]
+
+
+class _Piece(NamedTuple):
+    """A text that the model reads whole and Milvus takes, where it begins in its document, and what lies above it."""
+
+    start: int
+    text: str
+    section: str
+    tokens: list[int]
+
+
 class Chunker:
     """Cuts documents by the tokens of one model. Loads the tokenizer once, so make one for each worker."""
 
@@ -57,34 +73,32 @@ class Chunker:
         # One for the line's end between the headings and the text, with models to which it is a token.
         self._max_tokens = policy.max_tokens - (self._section_tokens + 1 if policy.heading_prefix else 0)
         self._overlap = min(policy.overlap_tokens, self._max_tokens - 1)
+        self._most_ids = policy.max_tokens + len(self._tokenizer.encode(prompt).ids)
         # For what has no place to cut: a sentence that is longer than a chunk.
         self._by_tokens = TextSplitter.from_huggingface_tokenizer(self._tokenizer, self._max_tokens)
         # A word that the model does not know is one token however long it is: Milvus counts bytes.
         self._by_length = TextSplitter(text_bytes("text") // 4)
 
-    def chunk_document(self, document: ParsedDocument) -> list[Passage]:
-        """Return the passages in reading order."""
+    def chunk_document(self, document: ParsedDocument) -> list[Chunk]:
+        """Return the chunks in reading order."""
         outline = _Outline(document)
         return [
-            Passage(
-                member=_shortened(document.member, "member"),
-                title=_shortened(document.title, "title"),
-                section=self._section(outline.section_at(start)),
-                language=_shortened(document.language, "language"),
-                page=outline.block_at(start).page,
-                time=_shortened(outline.block_at(start).time, "time"),
-                position=position,
-                start=start,
-                text=text,
+            Chunk(
+                Passage(
+                    member=_shortened(document.member, "member"),
+                    title=_shortened(document.title, "title"),
+                    section=piece.section,
+                    language=_shortened(document.language, "language"),
+                    page=outline.block_at(piece.start).page,
+                    time=_shortened(outline.block_at(piece.start).time, "time"),
+                    position=position,
+                    start=piece.start,
+                    text=piece.text,
+                ),
+                piece.tokens,
             )
-            for position, (start, text) in enumerate(self._split(outline))
+            for position, piece in enumerate(self._split(outline))
         ]
-
-    def tokens(self, passages: list[Passage]) -> list[list[int]]:
-        """Return the token ids of each passage as the model reads it, its prompt and the end marks included."""
-        given = (embedded_text(found.section, found.text, heading_prefix=self._heading_prefix) for found in passages)
-        encoded = self._tokenizer.encode_batch_fast([self._prompt + text for text in given])  # without offsets
-        return [encoding.ids for encoding in encoded]
 
     def _section(self, path: str) -> str:
         """Return the headings above a chunk, as many of the nearest as there is room for."""
@@ -95,14 +109,12 @@ class Chunker:
             path = path.partition(_STEP)[2] or path[: starts[self._section_tokens]].rstrip()
         return path
 
-    def _split(self, outline: _Outline) -> Iterator[tuple[int, str]]:
+    def _split(self, outline: _Outline) -> Iterator[_Piece]:
         whole = outline.text
         cutter = _Cutter(outline.places, self._token_starts(whole), len(whole))
         for start, end in cutter.spans(self._max_tokens, self._overlap):
-            text = whole[start:end].strip()
-            first = start + whole[start:end].find(text)
-            for offset, piece in self._fitting(text):
-                yield first + offset, piece
+            if text := whole[start:end].strip():
+                yield from self._fitting(outline, start + whole[start:end].find(text), text)
 
     def _token_starts(self, text: str) -> list[int]:
         return [
@@ -111,19 +123,25 @@ class Chunker:
             for start, _ in self._tokenizer.encode(lines, add_special_tokens=False).offsets
         ]
 
-    def _fitting(self, text: str) -> Iterator[tuple[int, str]]:
+    def _fitting(self, outline: _Outline, start: int, text: str) -> Iterator[_Piece]:
         """Yield a text in pieces that the model reads whole and Milvus takes; nearly always it is one."""
-        if not text:
-            return
-        is_short = len(text.encode()) <= text_bytes("text")
-        if is_short and len(self._tokenizer.encode(text, add_special_tokens=False).ids) <= self._max_tokens:
-            yield 0, text
-            return
-        for start, piece in self._by_tokens.chunk_indices(text):
-            if len(piece.encode()) <= text_bytes("text"):
-                yield start, piece
+        if len(text.encode()) <= text_bytes("text"):
+            whole = self._piece(outline, start, text)
+            if len(whole.tokens) <= self._most_ids:
+                yield whole
+                return
+        for offset, part in self._by_tokens.chunk_indices(text):
+            if len(part.encode()) <= text_bytes("text"):
+                yield self._piece(outline, start + offset, part)
             else:
-                yield from ((start + inner, part) for inner, part in self._by_length.chunk_indices(piece))
+                for inner, smallest in self._by_length.chunk_indices(part):
+                    yield self._piece(outline, start + offset + inner, smallest)
+
+    def _piece(self, outline: _Outline, start: int, text: str) -> _Piece:
+        section = self._section(outline.section_at(start))
+        given = self._prompt + embedded_text(section, text, heading_prefix=self._heading_prefix)
+        (encoded,) = self._tokenizer.encode_batch_fast([given])  # which leaves offsets out, as `encode` does not
+        return _Piece(start, text, section, encoded.ids)
 
 
 def embedded_text(section: str, text: str, *, heading_prefix: bool) -> str:

@@ -23,9 +23,9 @@ class Reader:
     def __call__(self, key: str, data: bytes) -> dict[str, Any]:
         """Return the passages of an object's documents with their token ids, and the members that were rejected."""
         reading = read_object(key, data, self._parsing, self._limits)
-        passages = [passage for document in reading.documents for passage in self._chunker.chunk_document(document)]
+        chunks = [chunk for document in reading.documents for chunk in self._chunker.chunk_document(document)]
         return {
-            "passages": [asdict(passage) for passage in passages],
-            "tokens": self._chunker.tokens(passages),
+            "passages": [asdict(chunk.passage) for chunk in chunks],
+            "tokens": [chunk.tokens for chunk in chunks],
             "members": [asdict(member) for member in reading.rejected],
         }
