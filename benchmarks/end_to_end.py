@@ -41,6 +41,12 @@ COLUMNS = ["documents from", "by", "documents", "chunks", "text to searchable", 
 COLUMNS += ["command to searchable", "to done", "memory"]
 
 
+def require_peer(python: Path) -> None:
+    """Refuse to begin where LlamaIndex's environment is not there."""
+    if not python.exists():
+        raise SystemExit(f"{python} is not there; make it with: make .bench/llamaindex/installed")
+
+
 def by_reindex(running: OwnStack, kind: str) -> dict[str, float]:
     """Run the corpus's DAG, every document embedded anew, and return what it came to."""
     started = time.time()
@@ -136,6 +142,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--peer", type=Path, default=PEER)
     asked = parser.parse_args()
+    require_peer(asked.peer)
     found = measure(asked.documents, asked.runs, asked.peer)
     print(f"{machine()}; medians of {asked.runs}")
     print_table(COLUMNS, [row(kind, side, facts) for kind, sides in found.items() for side, facts in sides.items()])
