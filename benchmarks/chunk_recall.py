@@ -12,6 +12,7 @@ interval of its difference to the first row, of 2,000 resamples of the questions
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -25,7 +26,7 @@ from end_to_end import PEER, require_peer
 from figures import machine, print_table
 from tokenizers import Tokenizer
 
-from reindex.embedders import Model, find_model, load_embedder
+from reindex.embedders import Embedder, Model, find_model, load_embedder
 from reindex.reading import Reader
 from reindex.settings import Chunks, Corpus
 
@@ -105,7 +106,7 @@ def share(question: Question, chunks: list[str]) -> float:
     return sum(len(line) for line in question.answer if line in text) / sum(map(len, question.answer))
 
 
-def measure(chunks: list[str], questions: list[Question], model: Model) -> tuple[int, np.ndarray]:
+def measure(chunks: list[str], questions: list[Question], model: Model, engine: Embedder) -> tuple[int, np.ndarray]:
     """Return the tokens of the distinct chunks, and the shares of each question, shape (questions, shares)."""
     import numpy as np
 
@@ -114,7 +115,6 @@ def measure(chunks: list[str], questions: list[Question], model: Model) -> tuple
     tokenizer.no_padding()
     distinct = list(dict.fromkeys(chunks))
     ids = [encoding.ids for encoding in tokenizer.encode_batch(distinct)]
-    engine = load_embedder(model, "float32", threads=2)
     asked = engine.embed([question.text for question in questions])
     scores = asked @ engine.embed(distinct, ids).T
     found = []
@@ -149,7 +149,8 @@ def main() -> None:
         "Reindex, no overlap": by_reindex(texts, without, model),
         f"LlamaIndex, overlap of {policy.overlap_tokens}": by_llamaindex(texts, policy, model),
     }
-    measured = {way: measure(chunks, questions, model) for way, chunks in ways.items()}
+    engine = load_embedder(model, "float32", threads=len(os.sched_getaffinity(0)))
+    measured = {way: measure(chunks, questions, model, engine) for way, chunks in ways.items()}
     print(f"{machine()}; {len(questions)} questions; a chunk that occurs twice is embedded and found once")
     rows, (own, *_) = [], (found for _, found in measured.values())
     for way, (tokens, found) in measured.items():

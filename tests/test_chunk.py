@@ -181,7 +181,16 @@ def test_a_chunk_has_the_ids_of_all_that_the_model_is_given(prompt: str, heading
     for passage, tokens in chunks:
         above = f"{passage.section}\n" if heading_prefix and passage.section else ""
         assert tokens == tokenizer.encode(prompt + above + passage.text).ids
+    assert any(passage.section for passage, _ in chunks)
     assert max(len(chunk.tokens) for chunk in chunks) <= 64 + len(tokenizer.encode(prompt).ids)
+
+
+def test_a_long_sentence_fills_what_its_headings_leave_of_a_chunk() -> None:
+    chunker = Chunker(Chunks(max_tokens=64, overlap_tokens=8, heading_prefix=True), MODEL.tokenizer_file)
+    sentence = " ".join(["word"] * 60)
+    assert [found.text for found in passages_of(chunker, document(f"## A\n\n{sentence}"))][-1] == sentence
+    long_heading = "## " + " ".join(["heading"] * 15)
+    assert sentence not in {found.text for found in passages_of(chunker, document(f"{long_heading}\n\n{sentence}"))}
 
 
 def test_a_text_that_is_counted_in_runs_of_lines_has_the_tokens_of_the_whole(chunker: Chunker) -> None:
